@@ -1,0 +1,142 @@
+"""What the four agents share: a tool-calling loop behind the gateway, with a validated, structured answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain.agents.structured_output import ToolStrategy
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.errors import GraphRecursionError
+from pydantic import BaseModel
+
+from ..bedrock.gateway import STAND_IN, ModelGateway
+from ..errors import ModelCallFailed
+from ..prompts import prompt
+from ..tools.desk import Desk
+
+Answer = TypeVar("Answer", bound=BaseModel)
+_MAX_STEPS = 24
+"""Graph steps of one attempt: about a dozen model calls with their tools."""
+# A loop without checkpointer that inherits "sync" durability waits for a checkpoint nobody makes (langgraph 1.2.22),
+# and `durability=` itself warns there; so what it would inherit is set back to langgraph's default.
+_LOOP_CONFIG: RunnableConfig = {"recursion_limit": _MAX_STEPS, "configurable": {"__pregel_durability": "async"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[Answer]):
+    """An agent's answer, what was said on the way, and which model gave it."""
+
+    answer: Answer
+    messages: list[AnyMessage]
+    model: str
+
+
+class GatewayMiddleware(AgentMiddleware[Any, Any]):
+    """Sends every model call of an agent through the gateway.
+
+    Args:
+        gateway: Chooses the model, reserves and settles.
+    """
+
+    def __init__(self, gateway: ModelGateway) -> None:
+        super().__init__()
+        self._gateway = gateway
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Make one model call through the gateway."""
+        desk: Desk = request.runtime.context
+        system = [request.system_message] if request.system_message else []
+
+        def invoke(model: BaseChatModel) -> ModelResponse[Any]:
+            return handler(request.override(model=model))
+
+        return self._gateway.call(desk.task, [*system, *request.messages], invoke)
+
+
+class Agent(Generic[Answer]):
+    """A tool-calling agent with a structured answer.
+
+    Args:
+        name: Its role; also the name of its prompt.
+        tools: The tools of its role, and no others.
+        answer: The structured answer it must finish with.
+        desk: Type of the records its tools read.
+        gateway: Where its model calls go.
+        attempts: Tries a model gets at a usable answer before the stand-in gives one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tools: Sequence[BaseTool],
+        answer: type[Answer],
+        desk: type[Desk],
+        gateway: ModelGateway,
+        attempts: int,
+    ) -> None:
+        self._answer = answer
+        self._attempts = attempts
+        self._gateway = gateway
+        # Without a checkpointer of its own an agent's steps are not stored: its node runs again from the top.
+        self._loop = create_agent(
+            gateway.stand_in,
+            tools,
+            system_prompt=prompt(name),
+            middleware=[GatewayMiddleware(gateway)],
+            response_format=ToolStrategy(answer),
+            context_schema=desk,
+            checkpointer=False,
+            name=name,
+        )
+
+    def run(self, brief: str, desk: Desk, *, unusable: Callable[[Answer], str] = lambda _: "") -> Reply[Answer]:
+        """Work on one task.
+
+        Args:
+            brief: The task, with its situation.
+            desk: The records its tools may read.
+            unusable: Says why a well-formed answer cannot be used, or returns an empty text.
+
+        Returns:
+            The answer; the stand-in's, if the model gave no usable one in the attempts it has.
+
+        Raises:
+            BudgetExhausted: A model call does not fit a cap.
+        """
+        messages: list[AnyMessage] = [HumanMessage(brief)]
+        if self._gateway.route(desk.task) != STAND_IN:
+            for _ in range(self._attempts):
+                answer, messages, reason = self._attempt(messages, desk, unusable)
+                if answer is not None and not reason:
+                    return Reply(answer, messages, self._gateway.route(desk.task))
+                messages = [*messages, HumanMessage(f"That answer cannot be used: {reason}. Mend it and answer again.")]
+            desk.task = replace(desk.task, local_only=True)
+            messages = [HumanMessage(brief)]
+        answer, messages, reason = self._attempt(messages, desk, lambda _: "")
+        if answer is None:
+            raise ModelCallFailed(f"the stand-in gave no answer: {reason}.")
+        return Reply(answer, messages, STAND_IN)
+
+    def _attempt(
+        self, messages: list[AnyMessage], desk: Desk, unusable: Callable[[Answer], str]
+    ) -> tuple[Answer | None, list[AnyMessage], str]:
+        try:
+            result: dict[str, Any] = self._loop.invoke(
+                {"messages": messages}, _LOOP_CONFIG, context=desk
+            )
+        except GraphRecursionError:
+            return None, messages, f"no {self._answer.__name__} after {_MAX_STEPS} steps"
+        answer = result.get("structured_response")
+        if not isinstance(answer, self._answer):
+            return None, result["messages"], f"the tool {self._answer.__name__} was not called"
+        return answer, result["messages"], unusable(answer)

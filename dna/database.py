@@ -1,0 +1,166 @@
+"""The SQLite file that holds an application's records: opened, recognised, and never half-written."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database as Tables
+
+from ..errors import StoreError
+
+APPLICATION_ID = 0x42_45_56_4F
+"""Marks our files (SQLite's `application_id` header field): "BEVO"."""
+SCHEMA_VERSION = 1
+SCHEME = "sqlite:///"
+_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """One SQLite file in WAL mode, shared by the threads of a process and by other processes.
+
+    `synchronous=FULL` makes a committed transaction survive the loss of power
+    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+
+    Args:
+        path: The file; it and its folder are created when missing.
+
+    Raises:
+        StoreError: Not writable, not a database, not ours, from a newer version, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot open the store {path}: {error}.", hint="Choose a writable path.") from error
+        try:
+            self._recognise()
+        except StoreError:
+            self.close()
+            raise
+
+    @classmethod
+    def from_url(cls, url: str) -> Database:
+        """Open the file a store URL names.
+
+        Raises:
+            StoreError: The URL is of no kind we know, or the file cannot be used.
+        """
+        if not url.startswith(SCHEME) or not url.removeprefix(SCHEME).strip():
+            raise StoreError(
+                f"unknown store URL {url!r}.",
+                hint="Use sqlite:///relative/path.db or sqlite:////absolute/path.db.",
+            )
+        return cls(Path(url.removeprefix(SCHEME)).expanduser())
+
+    def _recognise(self) -> None:
+        try:
+            run = self._connection.execute
+            ours = run("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            empty = run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if not ours and not empty:
+                raise StoreError(
+                    f"{self.path} is a database of another program.", hint="Choose another path; it was not touched."
+                )
+            version = run("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path} was written by a newer version (schema {version}).", hint="Upgrade bedrock-evolution."
+                )
+            damage = run("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise StoreError(
+                    f"the store {self.path} is damaged: {damage}.", hint="Restore it from a copy; it was not changed."
+                )
+            run("PRAGMA journal_mode=WAL")
+            run("PRAGMA synchronous=FULL")
+            if empty:
+                run("BEGIN IMMEDIATE")
+                run(f"PRAGMA application_id={APPLICATION_ID}")
+                run(f"PRAGMA user_version={SCHEMA_VERSION}")
+                run("COMMIT")
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def _wrapped(self, error: sqlite3.Error) -> StoreError:
+        message = str(error)
+        if "not a database" in message:
+            hint = "Choose another path, or restore the file from a copy; it was not changed."
+        elif "malformed" in message:
+            hint = "The file is damaged: restore it from a copy."
+        elif "readonly" in message or "unable to open" in message:
+            hint = "Make the file and its folder writable, or choose another path."
+        elif "locked" in message:
+            hint = f"Another process held it for over {_BUSY_SECONDS:.0f} s: end it and run again."
+        elif "full" in message:
+            hint = "Free some disk space and run again; nothing was half-written."
+        else:
+            hint = "Nothing was half-written; run `bedrock-evolution doctor`."
+        return StoreError(f"the store {self.path} cannot be used: {message}.", hint=hint)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock for a block: all of it is stored, or nothing. Nested blocks join the outer one.
+
+        Raises:
+            StoreError: SQLite refused; nothing was written.
+        """
+        with self._lock:
+            outer = self._depth == 0
+            self._depth += 1
+            try:
+                if outer:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                if outer:
+                    self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._rollback(outer)
+                raise self._wrapped(error) from error
+            except BaseException:
+                self._rollback(outer)
+                raise
+            finally:
+                self._depth -= 1
+
+    def _rollback(self, outer: bool) -> None:
+        if outer and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query.
+
+        Raises:
+            StoreError: SQLite refused.
+        """
+        with self._lock:
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self._wrapped(error) from error
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    @contextmanager
+    def tables(self) -> Iterator[Tables]:
+        """Create tables and indexes inside a transaction, with sqlite-utils."""
+        with self.transaction() as connection:
+            yield Tables(connection, execute_plugins=False)
+
+    def close(self) -> None:
+        """Close the connection; the object is of no use afterwards."""
+        self._connection.close()

@@ -1,0 +1,68 @@
+"""`DNAStore`: the seam behind which DNA and its events are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from .events import EventDraft, EvolutionEvent
+from .genome import SystemDNA
+
+
+@runtime_checkable
+class DNAStore(Protocol):
+    """Keeps every generation of an application's DNA and the events that explain them."""
+
+    def head(self, app: str) -> SystemDNA | None:
+        """Return the live DNA, or None when the application is new.
+
+        Raises:
+            IntegrityError: What is stored does not match its checksum.
+        """
+        ...
+
+    def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
+        """Make `dna` live and store its event in one transaction, if the live DNA is still `expected`.
+
+        Idempotent by mutation id: the same mutation of the same parent, committed before, is returned as it
+        was stored and nothing is written.
+
+        Args:
+            expected: Checksum of the DNA that must be live now; None for an application's first.
+            dna: The DNA to make live.
+            event: Why; stored with it or not at all.
+
+        Raises:
+            StaleParent: Another DNA is live; nothing was written.
+        """
+        ...
+
+    def snapshot(self, app: str, generation: int) -> SystemDNA:
+        """Return the DNA of one generation.
+
+        Raises:
+            UnknownRun: There is no such generation.
+            IntegrityError: What is stored does not match its checksum.
+        """
+        ...
+
+    def history(self, app: str, *, limit: int = 50) -> list[SystemDNA]:
+        """Return the newest generations, newest first."""
+        ...
+
+    def append(self, event: EventDraft) -> EvolutionEvent:
+        """Store an event that changes no DNA; an event whose key is known is returned as it was stored."""
+        ...
+
+    def events(self, app: str, *, after: int = 0) -> Iterator[EvolutionEvent]:
+        """Yield the events with a number above `after`, in order."""
+        ...
+
+    def restore(self, app: str, generation: int, event: EventDraft) -> SystemDNA:
+        """Make the gene values of an earlier generation live again, as a new generation.
+
+        Raises:
+            UnknownRun: There is no such generation.
+            StaleParent: The live DNA changed meanwhile; nothing was written.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""The exceptions of the package: each says what was wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line answers to the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    WAITING_FOR_APPROVAL = 3
+    STOPPED_BY_BUDGET = 4
+
+
+class EvolutionError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        message: What was wrong, and where.
+        hint: What to do next; printed on a line of its own.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(EvolutionError):
+    """The caller gave something that cannot be used; nothing was changed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InvalidGene(UsageError):
+    """A gene's declaration or value breaks its own bounds."""
+
+
+class InvalidMutation(UsageError):
+    """A mutation names an unknown or locked gene, or a value out of bounds."""
+
+
+class InvalidCases(UsageError):
+    """The cases are missing, too few, or cannot be stored as JSON."""
+
+
+class InvalidSetting(UsageError):
+    """A setting has a value that is not allowed."""
+
+
+class AppNotFound(UsageError):
+    """The application file or its `Evolution` object cannot be loaded."""
+
+
+class UnknownRun(UsageError):
+    """A run, approval or generation was named that the store does not hold."""
+
+
+class StoreError(UsageError):
+    """The store cannot be opened, is not ours, or is damaged."""
+
+
+class StaleParent(EvolutionError):
+    """The live DNA changed since the mutation was made: compare-and-set lost, nothing was written."""
+
+
+class IntegrityError(EvolutionError):
+    """Stored data does not match its checksum."""
+
+
+class EvaluationFailed(EvolutionError):
+    """The evaluator raised, timed out or returned something that is no score."""
+
+
+class BudgetExhausted(EvolutionError):
+    """An evaluation or money limit would be passed; the work was not started."""
+
+    exit_code = ExitCode.STOPPED_BY_BUDGET
+
+
+class ModelCallFailed(EvolutionError):
+    """A model call failed or was refused before it was sent."""
+
+
+class UnknownPrice(ModelCallFailed):
+    """No price is known for a model, so a call cannot be admitted to a budget."""
+
+    exit_code = ExitCode.USAGE

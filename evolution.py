@@ -1,0 +1,396 @@
+"""`Evolution`: the one object an application embeds."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from langgraph.types import Command
+
+from .agents.advisor import EvolutionAdvisor
+from .agents.cost_governor import CostGovernor
+from .agents.decision import BedrockDecisionEngine
+from .agents.healer import SelfHealer
+from .bedrock.gateway import ModelGateway
+from .bedrock.ledger import Ledger
+from .bedrock.session import BedrockSession, credentials_found
+from .clock import Clock, IdSource, RandomIds, SystemClock
+from .dna.database import Database
+from .dna.engine import MutationEngine
+from .dna.events import EventDraft
+from .dna.genes import Gene, GeneValue
+from .dna.genome import SystemDNA
+from .dna.sqlite import SQLiteDNAStore
+from .errors import EvolutionError, UsageError
+from .fitness.cases import split_cases
+from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
+from .fitness.journal import Journal, RunRecord, RunStatus
+from .fitness.workers import DEFAULT_TIMEOUT_S, Workers
+from .governance.approvals import Approval, Approvals, Verdict
+from .governance.autonomy import AutonomyController
+from .graph.build import EvolutionGraph, build
+from .graph.checkpoints import open_checkpointer
+from .graph.finish import summed_up
+from .graph.observe import DEFAULT_GENERATIONS, live_dna
+from .graph.services import Services
+from .graph.state import EvolutionState
+from .progress import watch
+from .results import EvolutionResult, GeneChange, Progress
+from .settings import MICRO, Autonomy, Budget, ModelMode, Settings
+
+_STEPS_PER_GENERATION = 12
+_STEPS_BESIDES = 50
+
+
+class Evolution:
+    """Lets an application improve itself under supervision.
+
+    Args:
+        app: Name of the application; its DNA is stored under it.
+        genes: What may change, declared with `text`, `number`, `integer`, `choice`, `flag`, `code`.
+        evaluate: `(genes, case) -> float | Score`, sync or async. With a parameter `seed` it is given one that
+            is equal for all candidates on the same case.
+        evaluate_all: `(genes, cases) -> list[float | Score]` instead, where batches are cheaper.
+        cases: The application's data: a list that is split 40/40/20 by a stable hash, or a mapping with `train`,
+            `validation` and `test`. A single case is one deterministic objective.
+        budget: Hard limits.
+        store: `sqlite:///path.db`; default from the settings.
+        model: `bedrock`, or `local` for the stand-in; by default Bedrock where AWS credentials are found.
+        executor: Any `concurrent.futures.Executor` to evaluate on; by default threads of our own.
+        workers: Evaluations at once; by default the executor's size or the number of processors.
+        timeout_s: Seconds an evaluation (of a batch: the whole batch) may take before it counts as failed.
+        score_range: Lowest and highest possible score, if known: promotions then need no assumption at all.
+        deterministic: Whether equal genes and case always give the equal score.
+        categories: The application's own mutation categories.
+        autonomy: What may be decided without a person.
+        settings: All other settings; read from environment and `pyproject.toml` when left out.
+        clock: Where the time is read.
+        ids: Where run and call ids come from.
+
+    Raises:
+        UsageError: Something given cannot be used; the message names it and the remedy.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        genes: Mapping[str, Gene],
+        *,
+        evaluate: EvaluateEach | None = None,
+        evaluate_all: EvaluateAll | None = None,
+        cases: Iterable[Any] | Mapping[str, Iterable[Any]],
+        budget: Budget | None = None,
+        store: str | None = None,
+        model: ModelMode | None = None,
+        executor: Executor | None = None,
+        workers: int | None = None,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        score_range: tuple[float, float] | None = None,
+        deterministic: bool = True,
+        categories: Iterable[str] = (),
+        autonomy: Autonomy | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+    ) -> None:
+        if not genes:
+            raise UsageError("no genes are declared.", hint="Declare at least one part of the application that may change.")
+        if not app or not app.isprintable():
+            raise UsageError(f"{app!r} is no name for an application.", hint="Use printable characters.")
+        self.app = app
+        self.budget = budget or Budget()
+        self.settings = settings or Settings.load(store=store, model=model, autonomy=autonomy)
+        self._declared = SystemDNA.declare(app, genes)
+        self._evaluator = Evaluator.adapt(evaluate, evaluate_all, score_range)
+        self._cases = split_cases(cases)
+        self._workers = Workers(executor, workers, timeout_s)
+        self._deterministic = deterministic
+        self._engine = MutationEngine(tuple(categories))
+        self._clock = clock or SystemClock()
+        self._ids = ids or RandomIds(self._clock)
+        self._control: RunControl | None = None
+
+    # -- what the application reads
+
+    @property
+    def genes(self) -> Mapping[str, GeneValue]:
+        """The live gene values, for the application to use; read anew at each access."""
+        return MappingProxyType(self.dna.values)
+
+    @property
+    def dna(self) -> SystemDNA:
+        """The live DNA."""
+        return live_dna(self._services)
+
+    @property
+    def store(self) -> SQLiteDNAStore:
+        """The DNA and events of this application."""
+        return self._store
+
+    @property
+    def local(self) -> bool:
+        """Whether the stand-in answers instead of a language model."""
+        return self._services.gateway.local
+
+    # -- running
+
+    def run(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0, progress: bool = True) -> EvolutionResult:
+        """Evolve the application.
+
+        Args:
+            generations: How many generations at most.
+            seed: Equal seeds give equal runs, whatever the executor and the number of workers.
+            progress: Show a progress bar, where the output is a terminal.
+
+        Raises:
+            UsageError: The arguments or the application's declarations cannot be used.
+        """
+        return watch(self.stream(generations, seed=seed), show=progress)
+
+    def resume(self, run_id: str, *, generations: int | None = None, progress: bool = True) -> EvolutionResult:
+        """Go on with a run that was interrupted, waits for an approval that is answered by now, or ran out of budget.
+
+        Args:
+            run_id: The run.
+            generations: A new limit of generations; by default the one it was started with.
+            progress: Show a progress bar, where the output is a terminal.
+
+        Raises:
+            UnknownRun: The store holds no such run.
+            UsageError: The run belongs to another application or to other cases.
+        """
+        return watch(self.stream_resumed(run_id, generations=generations), show=progress)
+
+    def stream(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> Iterator[Progress | EvolutionResult]:
+        """Evolve, and yield the progress after each step; the last item is the result."""
+        if generations < 1:
+            raise UsageError(f"generations={generations} is not above zero.", hint="Give 1 or more.")
+        services = self._services
+        # Refused before anything is written: a budget that cannot decide anything.
+        services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
+        run_id = services.ids.new("run")
+        services.open_run(run_id, seed=seed, request={"generations": generations})
+        yield from self._stream(run_id, {"run_id": run_id, "generations": generations, "seed": seed}, generations)
+
+    def stream_resumed(self, run_id: str, *, generations: int | None = None) -> Iterator[Progress | EvolutionResult]:
+        """Go on with a run as `resume` does, and yield the progress after each step."""
+        record = self._services.journal.run(run_id)
+        self._check_same(record)
+        wanted = generations or int(record.request["generations"])
+        yield from self._stream(run_id, self._next_input(record, wanted), wanted)
+
+    async def arun(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> EvolutionResult:
+        """Evolve as `run` does, without blocking the event loop."""
+        return await asyncio.to_thread(self.run, generations, seed=seed, progress=False)
+
+    async def astream(
+        self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0
+    ) -> AsyncIterator[Progress | EvolutionResult]:
+        """Evolve as `stream` does, without blocking the event loop."""
+        items: queue.SimpleQueue[Progress | EvolutionResult | BaseException | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                for item in self.stream(generations, seed=seed):
+                    items.put(item)
+                items.put(None)
+            except BaseException as error:  # noqa: BLE001  # raised again in the caller's task
+                items.put(error)
+
+        threading.Thread(target=work, name="evolution", daemon=True).start()
+        while (item := await asyncio.to_thread(items.get)) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """Let the current run stop after its current step; safe in a signal handler and from any thread."""
+        if self._control is not None:
+            self._control.request_drain("stopped by the user")
+
+    # -- supervising
+
+    def approvals(self, *, pending_only: bool = True) -> list[Approval]:
+        """Return what waits for a person, newest first."""
+        return self._services.approvals.list(self.app, pending_only=pending_only)
+
+    def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
+        """Answer an approval; the run goes on when it is resumed.
+
+        Raises:
+            UnknownRun: There is no such approval.
+            UsageError: It was answered already.
+        """
+        return self._services.approvals.answer(approval_id, verdict, by=by, why=why)
+
+    def rollback(self, generation: int, *, by: str, why: str = "") -> SystemDNA:
+        """Make the gene values of an earlier generation live again, as a new generation.
+
+        Raises:
+            UnknownRun: There is no such generation.
+        """
+        head = self.dna
+        event = EventDraft(
+            app=self.app,
+            kind="restored",
+            key=f"restored/{head.checksum}/{generation}",
+            at=self._clock.now(),
+            actor=by,
+            why=why or f"rolled back to generation {generation}",
+            data={"from": head.generation, "to": generation},
+        )
+        return self._store.restore(self.app, generation, event)
+
+    # -- the graph
+
+    @cached_property
+    def graph(self) -> EvolutionGraph:
+        """The compiled graph without a checkpointer, to use as a node of another graph or to serve in Studio."""
+        return build(self._services)
+
+    @cached_property
+    def _durable(self) -> EvolutionGraph:
+        return build(self._services, open_checkpointer(self._database.path))
+
+    @cached_property
+    def _database(self) -> Database:
+        return Database.from_url(self.settings.store)
+
+    @cached_property
+    def _store(self) -> SQLiteDNAStore:
+        return SQLiteDNAStore(self._database)
+
+    @cached_property
+    def _services(self) -> Services:
+        settings, database = self.settings, self._database
+        ledger = Ledger(database, app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
+        gateway = ModelGateway(settings, ledger, self._session())
+        attempts = settings.model_attempts
+        return Services(
+            declared=self._declared,
+            settings=settings,
+            budget=self.budget,
+            engine=self._engine,
+            store=self._store,
+            journal=Journal(database, self._clock),
+            approvals=Approvals(database, self._clock),
+            gateway=gateway,
+            advisor=EvolutionAdvisor(gateway, attempts=attempts),
+            decision=BedrockDecisionEngine(gateway, attempts=attempts),
+            healer=SelfHealer(gateway, attempts=attempts),
+            governor=CostGovernor(gateway, attempts=attempts),
+            autonomy=AutonomyController(settings.autonomy),
+            evaluator=self._evaluator,
+            cases=self._cases,
+            workers=self._workers,
+            deterministic=self._deterministic,
+            clock=self._clock,
+            ids=self._ids,
+        )
+
+    def _session(self) -> BedrockSession | None:
+        if self.settings.model == "local":
+            return None
+        if self.settings.model is None and not credentials_found(self.settings):
+            return None
+        return BedrockSession(self.settings)
+
+    # -- running, inside
+
+    def _check_same(self, record: RunRecord) -> None:
+        if record.app != self.app:
+            raise UsageError(f"run {record.run_id} is one of {record.app!r}, not of {self.app!r}.", hint="Name its app.")
+        if record.request["cases"] != self._cases.fingerprint:
+            raise UsageError(
+                f"the cases changed since run {record.run_id} began, so its scores compare with nothing.",
+                hint="Restore the cases, or start a new run.",
+            )
+
+    def _config(self, run_id: str, generations: int) -> RunnableConfig:
+        steps = _STEPS_PER_GENERATION * generations + _STEPS_BESIDES
+        return {"configurable": {"thread_id": run_id}, "recursion_limit": steps}
+
+    def _next_input(self, record: RunRecord, generations: int) -> Any:
+        """Return what the graph is given to go on: nothing inside a generation, the request otherwise."""
+        state = self._durable.get_state(self._config(record.run_id, generations))
+        if not state.values:
+            return {"run_id": record.run_id, "generations": generations, "seed": record.seed}
+        if not state.next:
+            return {"generations": generations}
+        return None if state.values.get("generations") == generations else Command(update={"generations": generations})
+
+    def _stream(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
+        services, config = self._services, self._config(run_id, generations)
+        services.journal.set_status(run_id, "running")
+        self._control = RunControl()
+        seen: dict[str, Any] = dict(self._durable.get_state(config).values)
+        trials = services.journal.count_trials(run_id)
+        try:
+            for update in self._durable.stream(
+                given, config, stream_mode="updates", durability="sync", control=self._control
+            ):
+                for step, changed in update.items():
+                    if isinstance(changed, dict):
+                        seen |= changed
+                        trials += len(seen.get("candidates", [])) if step == "trial" else 0
+                        yield self._progress(run_id, step, seen, trials)
+        except GraphDrained:
+            yield self._stopped(run_id, "interrupted", seen)
+            return
+        except EvolutionError:
+            services.journal.set_status(run_id, "failed")
+            raise
+        except (KeyboardInterrupt, GeneratorExit):
+            services.journal.set_status(run_id, "interrupted")
+            raise
+        finally:
+            self._control = None
+        if self._durable.get_state(config).next:
+            yield self._stopped(run_id, "waiting", seen)
+        else:
+            yield self._result(services.journal.run(run_id).summary)
+
+    def _progress(self, run_id: str, step: str, seen: Mapping[str, Any], trials: int) -> Progress:
+        services = self._services
+        spend = 0 if services.gateway.local else services.gateway.ledger.run_spend(run_id).micro_usd
+        return Progress(
+            run_id=run_id,
+            step=step,
+            generation=min(seen.get("generation", 0), seen.get("generations", 0)),
+            generations=seen.get("generations", 0),
+            fitness=seen.get("fitness"),
+            baseline_fitness=(seen.get("start") or {}).get("fitness"),
+            trials=trials,
+            evaluations=services.run(run_id).scorer.used,
+            cost_usd=spend / MICRO,
+            dna_generation=(seen.get("head") or {}).get("generation"),
+        )
+
+    def _stopped(self, run_id: str, status: RunStatus, seen: EvolutionState) -> EvolutionResult:
+        """Record a run that did not reach its report, and return what is known of it."""
+        services = self._services
+        waiting = [a for a in services.approvals.list(self.app, pending_only=True) if a.run_id == run_id]
+        summary = summed_up(services, {**seen, "run_id": run_id}) | {"status": status}
+        services.journal.set_status(run_id, status, summary)
+        return self._result(summary, waiting[0] if waiting else None)
+
+    def _result(self, summary: Mapping[str, Any], approval: Approval | None = None) -> EvolutionResult:
+        before = self._services.snapshot(summary["baseline_generation"])
+        after = self._services.snapshot(summary["dna_generation"])
+        changes = tuple(
+            GeneChange(name, gene.kind, before.genes[name].value, gene.value)
+            for name, gene in after.genes.items()
+            if name in before.genes and before.genes[name].value != gene.value
+        )
+        promoted = self._services.journal.promoted(summary["run_id"])
+        confidence = min((trial.evidence["confidence"] for trial in promoted), default=None)
+        return EvolutionResult(**summary, confidence=confidence, changes=changes, approval=approval)

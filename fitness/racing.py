@@ -1,0 +1,275 @@
+"""Racing: few cases first, more only for candidates that still look promising.
+
+Screening on the training cases finds what is worth breeding from; the gate on the validation cases decides
+what may become live. Successive halving of the cases follows Jamieson & Talwalkar, "Non-stochastic best arm
+identification" (AISTATS 2016).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..dna.genes import GeneValue
+from ..errors import EvaluationFailed, InvalidCases
+from .cases import Part
+from .journal import TrialRecord
+from .promotion import Evidence, PromotionRule, scale_of
+from .score import Outcome
+from .scorer import Request, Scorer
+
+CERTAIN_Z = 1000.0
+"""Stands for a difference without any variance, so that records stay JSON-plain."""
+_FIRST_RUNG = 8
+_HALVINGS = 3
+_DROP_Z = -0.5
+_BEHIND_Z = 1.5
+
+Values = Mapping[str, GeneValue]
+Scores = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScores:
+    """The live DNA's scores by case index, the reference every candidate is paired with."""
+
+    values: Values
+    train: Scores
+    validation: Scores
+
+    @property
+    def train_fitness(self) -> float:
+        """Mean training score."""
+        return mean(self.train)
+
+    @property
+    def fitness(self) -> float:
+        """Mean validation score."""
+        return mean(self.validation)
+
+    def part(self, part: Part) -> Scores:
+        """Return the scores of one part."""
+        return self.train if part == "train" else self.validation
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What became of a generation's candidates on the training cases."""
+
+    trials: list[TrialRecord]
+    out_of_budget: bool
+
+
+class Race:
+    """Trials of one run.
+
+    Args:
+        scorer: Scores and records.
+        rule: Decides whether a gain is credible.
+        deterministic: Whether the evaluator gives equal scores for equal genes and case. If not, the live
+            DNA is scored with draws of its own, since those it was chosen by are flattering.
+    """
+
+    def __init__(self, scorer: Scorer, rule: PromotionRule, *, deterministic: bool) -> None:
+        self._scorer = scorer
+        self._rule = rule
+        self._head_sample = 0 if deterministic else 1
+        self.single = scorer.cases.single
+
+    def head(self, values: Values) -> HeadScores:
+        """Score the live DNA on the training and validation panels.
+
+        Raises:
+            EvaluationFailed: The evaluator failed on the live DNA: names the case and the reason.
+            BudgetExhausted: The limit does not allow it.
+            InvalidCases: A single objective that gives two different scores.
+        """
+        panels = self._scorer.panels
+        requests = [
+            Request(values, "train", panels.train, self._head_sample),
+            Request(values, "validation", panels.validation, self._head_sample),
+        ]
+        if self.single:
+            return self._single_head(values)
+        train, validation = (_scores(part, self._scorer.score([part])[0]) for part in requests)
+        return HeadScores(values, train, validation)
+
+    def _single_head(self, values: Values) -> HeadScores:
+        once, again = (
+            _scores(request, self._scorer.score([request])[0])
+            for request in (Request(values, "train", (0,)), Request(values, "train", (0,), sample=1))
+        )
+        if once != again:
+            raise InvalidCases(
+                f"one case, scored twice with the same genes, gave {once[0]:g} and {again[0]:g}.",
+                hint="A noisy objective needs many cases: give different ones, such as range(100).",
+            )
+        return HeadScores(values, once, once)
+
+    def test(self, values: Values, *, sample: int) -> float:
+        """Return the mean score on the sealed test panel; called by the final report only."""
+        if self.single:
+            return self._single_head(values).fitness
+        request = Request(values, "test", self._scorer.panels.test, sample)
+        return mean(_scores(request, self._scorer.score([request], final=True)[0]))
+
+    def screen(
+        self, head: HeadScores, trials: Sequence[tuple[TrialRecord, Values]], *, best_gain: float
+    ) -> Screening:
+        """Race candidates on the training panel.
+
+        Args:
+            head: The live DNA's scores.
+            trials: The candidates with their effective gene values.
+            best_gain: Training gain of the best candidate so far; those clearly behind it are dropped early.
+
+        Returns:
+            The candidates with what became of them, in the order given.
+        """
+        panel = self._scorer.panels.train
+        records = [record for record, _ in trials]
+        racing = list(range(len(trials)))
+        kept_for_gate = 0 if self.single else len(self._scorer.panels.validation)
+        seen = 0
+        for rung, size in enumerate(_rungs(len(panel))):
+            requests = [Request(trials[i][1], "train", panel[:size]) for i in racing]
+            left = self._scorer.left()
+            if left is not None and self._scorer.missing(requests) > left - kept_for_gate:
+                return Screening(_unfinished(records, racing, seen), out_of_budget=True)
+            outcomes = self._scorer.score(requests)
+            for i, outcome in zip(racing, outcomes, strict=True):
+                records[i] = _screened(records[i], head, outcome)
+            seen, last = size, size == len(panel)
+            if not last:
+                records = [
+                    _dropped(record, rung, best_gain) if i in racing else record for i, record in enumerate(records)
+                ]
+            racing = [i for i in racing if records[i].status == "scored"]
+        return Screening(records, out_of_budget=False)
+
+    def gate(self, head: HeadScores, trial: TrialRecord, values: Values, *, test: int) -> tuple[TrialRecord, Evidence]:
+        """Put a candidate to the promotion rule on the validation panel.
+
+        Args:
+            head: The live DNA's scores.
+            trial: The candidate.
+            values: Its effective gene values.
+            test: Its number among all candidates of the run that were put to the rule, from 1.
+
+        Returns:
+            The candidate with its evidence, and the evidence.
+
+        Raises:
+            BudgetExhausted: The limit does not allow it; nothing was scored.
+        """
+        if self.single:
+            evidence = self._rule.strict(trial.gain or 0.0, test=test)
+            return replace(trial, status="gated", evidence=evidence_json(evidence)), evidence
+        panel = self._scorer.panels.validation
+        differences: list[float] = []
+        scale, credible_at = 0.0, None
+        for size in _rungs(len(panel)):
+            request = Request(values, "validation", panel[:size])
+            outcome = self._scorer.score([request])[0]
+            if failure := _first_failure(outcome):
+                nothing = self._rule.assess([], test=test)
+                return replace(trial, status="failed", reason=failure), replace(nothing, at_least=0.0)
+            differences = [(outcome[i].value or 0.0) - head.validation[i] for i in panel[:size]]
+            scale = scale or scale_of(differences)
+            evidence = self._rule.assess(differences, test=test, scale=scale)
+            if evidence.credible and credible_at is None:
+                credible_at = evidence
+            if credible_at is None and evidence.gain <= 0:
+                break
+        # Evidence that once reached the threshold counts: that is what "anytime-valid" means.
+        final = evidence if evidence.credible or credible_at is None else replace(evidence, e_value=credible_at.e_value)
+        reason = "" if final.credible else f"gain {final.gain:+.4g} on {final.cases} validation cases is not credible"
+        return replace(trial, status="gated", evidence=evidence_json(final), reason=reason), final
+
+    def promising(self, trial: TrialRecord, *, test: int) -> bool:
+        """Whether a candidate's training gain, shrunk for having been selected, would pass the gate."""
+        if self.single:
+            return (trial.gain or 0.0) > 0
+        z = trial.z or 0.0
+        if z <= 1:
+            return False
+        shrunk = z * (1 - 1 / z**2) * math.sqrt(len(self._scorer.panels.validation) / max(1, trial.cases))
+        return shrunk**2 / 2 > math.log(self._rule.threshold(test)) + 1
+
+    def paired_gain(self, head: HeadScores, values: Values) -> tuple[float, float, int]:
+        """Return mean gain, z and number of cases of recorded training scores against another live DNA."""
+        request = Request(values, "train", ())
+        known = self._scorer.recorded(request)
+        pairs = {i: o.value - head.train[i] for i, o in known.items() if o.value is not None and i in head.train}
+        gain, z = paired(list(pairs.values()))
+        return gain, z, len(pairs)
+
+
+def paired(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of paired differences and that mean in its own standard errors."""
+    count = len(differences)
+    if not count:
+        return 0.0, 0.0
+    center = math.fsum(differences) / count
+    spread = math.sqrt(math.fsum((d - center) ** 2 for d in differences) / max(1, count - 1))
+    error = spread / math.sqrt(count)
+    if error <= abs(center) / CERTAIN_Z:
+        return center, math.copysign(CERTAIN_Z, center) if center else 0.0
+    return center, center / error
+
+
+def mean(scores: Scores) -> float:
+    """Return the mean score, equal for any order of the cases."""
+    return math.fsum(scores.values()) / len(scores)
+
+
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """Return evidence as it is recorded."""
+    return asdict(evidence) | {"credible": evidence.credible, "confidence": evidence.confidence}
+
+
+def _rungs(total: int) -> list[int]:
+    sizes = {max(_FIRST_RUNG, math.ceil(total / 2**halving)) for halving in range(_HALVINGS + 1)}
+    return sorted({min(size, total) for size in sizes})
+
+
+def _scores(request: Request, outcomes: Mapping[int, Outcome]) -> dict[int, float]:
+    if failure := _first_failure(outcomes):
+        raise EvaluationFailed(
+            f"the live genes cannot be scored on the {request.part} cases: {failure}.",
+            hint="Mend the evaluator; candidates are only compared with genes that work.",
+        )
+    return {index: outcome.value for index, outcome in outcomes.items() if outcome.value is not None}
+
+
+def _first_failure(outcomes: Mapping[int, Outcome]) -> str:
+    return next((f"case {i}: {outcomes[i].error}" for i in sorted(outcomes) if outcomes[i].value is None), "")
+
+
+def _screened(record: TrialRecord, head: HeadScores, outcomes: Mapping[int, Outcome]) -> TrialRecord:
+    if failure := _first_failure(outcomes):
+        return replace(record, status="failed", reason=failure, cases=len(outcomes))
+    gain, z = paired([(outcome.value or 0.0) - head.train[index] for index, outcome in sorted(outcomes.items())])
+    return replace(
+        record, status="scored", gain=gain, z=z, cases=len(outcomes), fitness=head.train_fitness + gain, reason=""
+    )
+
+
+def _dropped(record: TrialRecord, rung: int, best_gain: float) -> TrialRecord:
+    if record.status != "scored" or record.gain is None or record.z is None:
+        return record
+    error = abs(record.gain / record.z) if record.z else 0.0
+    behind = rung > 0 and record.gain + _BEHIND_Z * error < best_gain
+    if record.z < _DROP_Z or (rung > 0 and record.gain <= 0) or behind:
+        than = "the best candidate" if behind and record.gain > 0 else "the live genes"
+        return replace(record, status="dropped", reason=f"behind {than} after {record.cases} cases")
+    return record
+
+
+def _unfinished(records: list[TrialRecord], racing: Sequence[int], seen: int) -> list[TrialRecord]:
+    why = "the evaluation budget ended the race" + (f" after {seen} cases" if seen else " before it began")
+    return [
+        replace(record, status="dropped", reason=why) if i in racing else record for i, record in enumerate(records)
+    ]

@@ -1,0 +1,148 @@
+"""govern and advise: how much to spend on this generation, and what to try in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+from ..bedrock.gateway import STAND_IN, ModelTask
+from ..clock import derive_seed
+from ..dna.genome import SystemDNA
+from ..dna.mutation import Mutation
+from ..fitness.journal import TrialRecord
+from ..fitness.racing import HeadScores
+from ..fitness.scorer import Request, genes_key
+from ..tools.desk import AdvisorDesk
+from .services import Services
+from .state import EvolutionState
+
+_FEEDBACK_CHARS = 300
+_SHOWN_CHARS = 600
+_RATIONALE_CHARS = 160
+
+
+def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Choose this generation's cost measures."""
+    return {"measures": services.governor.govern(run_id=state["run_id"])}
+
+
+def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Ask the advisor for candidates and record them, in the order of its strategy."""
+    run_id, generation, measures = state["run_id"], state["generation"], state.get("measures", [])
+    head = services.snapshot(state["head"]["generation"])
+    task = ModelTask("advisor", run_id, local_only="local_models" in measures)
+    wanted = services.settings.candidates
+    desk = AdvisorDesk(
+        task=task,
+        dna=head,
+        engine=services.engine,
+        evidence=_Evidence(services, state, head, shorter="shorter_context" in measures),
+        tried=lambda mutation: services.journal.tried(run_id, _genes(head, mutation), before=generation),
+        candidates=max(1, wanted // 2) if "fewer_candidates" in measures else wanted,
+        origin="stand-in" if services.gateway.route(task) == STAND_IN else "model",
+    )
+    reply = services.advisor.advise(desk, generation=generation, seed=derive_seed(state["seed"], "propose", generation))
+    order = [name for name in reply.answer.strategy.ordered() if name in desk.accepted]
+    ordered = [desk.accepted[name] for name in dict.fromkeys([*order, *desk.accepted])]
+    trials = [_trial(generation, slot, head, mutation) for slot, mutation in enumerate(ordered)]
+    services.journal.propose(run_id, generation, trials)
+    return {
+        "candidates": [
+            {
+                "slot": trial.slot,
+                "mutation_id": trial.mutation,
+                "genes": sorted(trial.changes),
+                "origin": trial.about["origin"],
+                "rationale": trial.about["rationale"][:_RATIONALE_CHARS],
+            }
+            for trial in trials
+        ],
+        "strategy": reply.answer.model_dump(mode="json"),
+        "transcript": transcript(reply.messages),
+    }
+
+
+def transcript(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
+    """Return a conversation in short, JSON-plain: who said what, which tools were called, with what result."""
+    lines: list[dict[str, Any]] = []
+    for message in messages:
+        line: dict[str, Any] = {"role": message.type, "text": message.text[:_SHOWN_CHARS]}
+        if isinstance(message, AIMessage) and message.tool_calls:
+            line["calls"] = [{"name": c["name"], "args": str(c["args"])[:_SHOWN_CHARS]} for c in message.tool_calls]
+        if isinstance(message, ToolMessage):
+            line["tool"] = message.name
+        lines.append(line)
+    return lines
+
+
+def _genes(head: SystemDNA, mutation: Mutation) -> str:
+    return genes_key(head.values | mutation.changes)
+
+
+def _trial(generation: int, slot: int, head: SystemDNA, mutation: Mutation) -> TrialRecord:
+    return TrialRecord(
+        generation=generation,
+        slot=slot,
+        mutation=mutation.id,
+        genes=_genes(head, mutation),
+        parent_generation=head.generation,
+        changes=mutation.changes,
+        about=mutation.model_dump(include={"category", "rationale", "origin", "predicted_gain", "probability"}),
+    )
+
+
+class _Evidence:
+    """Answers the advisor's one question about the past: recent trials, and failures of the best parent."""
+
+    def __init__(self, services: Services, state: EvolutionState, head: SystemDNA, *, shorter: bool) -> None:
+        self._services = services
+        self._state = state
+        self._head = head
+        self._share = 2 if shorter else 1
+
+    def __call__(self, trials: int, failures: int) -> dict[str, Any]:
+        state, run = self._state, self._services.run(self._state["run_id"])
+        scores = run.head(self._head)
+        recent = self._services.journal.recent_trials(
+            state["run_id"], before=state["generation"], limit=trials // self._share
+        )
+        places = {(trial.generation, trial.slot) for trial in recent}
+        best = [(entry["generation"], entry["slot"]) for entry in state["pool"]]
+        older = self._services.journal.trials_at(state["run_id"], [place for place in best if place not in places])
+        known = sorted([*older, *recent], key=lambda trial: (trial.generation, trial.slot)) if trials else []
+        return {
+            "live_fitness": scores.train_fitness,
+            "cases": len(scores.train),
+            "trials": [self._told(trial, scores) for trial in known],
+            "failures": self._failures(scores, failures // self._share),
+        }
+
+    def _told(self, trial: TrialRecord, scores: HeadScores) -> dict[str, Any]:
+        values = self._services.values_of(trial)
+        live = self._head.values
+        return {
+            "generation": trial.generation,
+            "differs": {name: value for name, value in values.items() if name in live and value != live[name]},
+            "fitness": trial.fitness if trial.status != "failed" else None,
+            "cases": trial.cases,
+            "status": trial.status,
+            "origin": trial.about["origin"].partition(":")[2] or trial.about["origin"],
+        }
+
+    def _failures(self, scores: HeadScores, limit: int) -> list[dict[str, Any]]:
+        """Feedback on the training cases that the best parent scores lowest on."""
+        state, run = self._state, self._services.run(self._state["run_id"])
+        values, sample = scores.values, 0 if self._services.deterministic else 1
+        if state["pool"]:
+            first = state["pool"][0]
+            [trial] = self._services.journal.trials_at(state["run_id"], [(first["generation"], first["slot"])])
+            values, sample = self._services.values_of(trial), 0
+        outcomes = run.scorer.recorded(Request(values, "train", (), sample))
+        worst = sorted((o.value or 0.0, index, o) for index, o in outcomes.items() if o.feedback or o.gene_feedback)
+        told: list[dict[str, Any]] = []
+        for _, _, outcome in worst:
+            named = [{"gene": gene, "text": text[:_FEEDBACK_CHARS]} for gene, text in outcome.gene_feedback.items()]
+            told += named or [{"gene": None, "text": outcome.feedback[:_FEEDBACK_CHARS]}]
+        return told[:limit]

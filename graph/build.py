@@ -1,0 +1,80 @@
+"""The state machine: observe, govern, advise, trial, decide, then approve, apply or record; heal on failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from ..errors import BudgetExhausted, EvolutionError, StoreError, UsageError
+from ..healing.incident import incident_of
+from . import routes
+from .advise import advise, govern
+from .decide import apply, approve, decide, record
+from .finish import heal, report
+from .observe import begin, observe
+from .services import Services
+from .state import EvolutionInput, EvolutionOutput, EvolutionState
+from .trial import trial
+
+Node = Callable[[Services, EvolutionState], dict[str, Any]]
+EvolutionGraph = CompiledStateGraph[EvolutionState, None, EvolutionInput, EvolutionOutput]
+
+_STEPS: dict[str, tuple[Node, routes.Route, tuple[str, ...]]] = {
+    "observe": (observe, routes.after_observe, ("govern",)),
+    "govern": (govern, routes.to("advise"), ("advise",)),
+    "advise": (advise, routes.to("trial"), ("trial",)),
+    "trial": (trial, routes.to("decide"), ("decide",)),
+    "decide": (decide, routes.after_decide, ("apply", "approve", "record")),
+    "approve": (approve, routes.after_approve, ("apply", "record")),
+    "apply": (apply, routes.next_generation, ("observe",)),
+    "record": (record, routes.next_generation, ("observe",)),
+}
+"""Each step: what it does, where it leads, and where that may be. LangGraph checks every route against these."""
+
+
+def build(services: Services, checkpointer: BaseCheckpointSaver[str] | None = None) -> EvolutionGraph:
+    """Compile the graph.
+
+    Args:
+        services: What its nodes work with.
+        checkpointer: Where its state is kept; None inherits the checkpointer of a parent graph or server.
+    """
+    graph = StateGraph(EvolutionState, input_schema=EvolutionInput, output_schema=EvolutionOutput)
+    graph.add_node("begin", partial(begin, services))
+    for name, (node, route, targets) in _STEPS.items():
+        graph.add_node(name, _guarded(name, node, services))
+        graph.add_conditional_edges(name, routes.unless_failed(route), [*targets, "heal", "report"])
+    graph.add_node("heal", partial(heal, services))
+    graph.add_node("report", partial(report, services))
+    graph.add_edge(START, "begin")
+    graph.add_edge("begin", "observe")
+    graph.add_conditional_edges("heal", routes.after_heal, [*_STEPS, "report"])
+    graph.add_edge("report", END)
+    return graph.compile(checkpointer=checkpointer, name="evolution")
+
+
+def _guarded(name: str, node: Node, services: Services) -> Callable[[EvolutionState], dict[str, Any]]:
+    """Turn a node's failures into state that routes read: a spent budget, or an incident for the healer.
+
+    What only the caller can mend (bad input) is raised to the caller.
+    """
+
+    def run(state: EvolutionState) -> dict[str, Any]:
+        try:
+            update = node(services, state)
+        except BudgetExhausted as spent:
+            return {"status": "budget", "message": str(spent)}
+        except EvolutionError as error:
+            if isinstance(error, UsageError) and not isinstance(error, StoreError):
+                raise
+            before = state.get("incident")
+            attempts = before["attempts"] + 1 if before and before["node"] == name else 1
+            return {"incident": incident_of(error, node=name, attempts=attempts)}
+        return update | {"incident": None} if state.get("incident") else update
+
+    return run

@@ -1,0 +1,95 @@
+"""heal and report: what to do when a step fails, and what a run ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dna.events import EventDraft
+from ..dna.genome import SystemDNA
+from ..healing.incident import bounded
+from ..settings import MICRO
+from .services import Services
+from .state import EvolutionState
+
+
+def heal(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Ask the healer for a plan, keep it inside its bounds, and put the incident on record."""
+    incident = state["incident"]
+    if incident is None:
+        return {}
+    plan = services.healer.plan(incident, run_id=state["run_id"]).answer
+    action = bounded(plan.action, incident)
+    services.store.append(
+        EventDraft(
+            app=services.app,
+            kind="incident",
+            key=f"{state['run_id']}/{state.get('generation', 0)}/incident/{incident['node']}/{incident['attempts']}",
+            at=services.clock.now(),
+            actor="healer",
+            why=plan.reasoning,
+            run_id=state["run_id"],
+            generation=state.get("generation"),
+            data={"incident": incident, "action": action},
+        )
+    )
+    if action == "stop":
+        return {"status": "failed", "message": f"{incident['message']} {incident['hint']}".strip(), "incident": incident | {"action": action}}
+    return {"incident": incident | {"action": action}}
+
+
+def report(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Score the sealed test cases, once, and sum the run up."""
+    status = "budget" if state.get("budget_spent") else state["status"]
+    status = "done" if status == "running" else status
+    tests = {} if status == "failed" else _sealed_test(services, state)
+    summary = summed_up(services, state) | {"status": status, **tests}
+    services.journal.set_status(state["run_id"], status, summary)
+    return {"status": status, "summary": summary}
+
+
+def _sealed_test(services: Services, state: EvolutionState) -> dict[str, float]:
+    start = state.get("start")
+    if start is None:
+        return {}
+    race, sample = services.run(state["run_id"]).race, 0 if services.deterministic else 1
+    before, after = services.snapshot(start["generation"]), services.store.head(services.app)
+    baseline = race.test(before.values, sample=sample)
+    if after is None or after.values == before.values:
+        return {"baseline_test_fitness": baseline, "test_fitness": baseline}
+    return {"baseline_test_fitness": baseline, "test_fitness": race.test(after.values, sample=sample)}
+
+
+def summed_up(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Return what is known of a run so far, JSON-plain, without scoring anything."""
+    run_id, cases = state["run_id"], services.cases
+    head = services.store.head(services.app) or services.declared
+    start = state.get("start") or {"generation": head.generation, "fitness": None}
+    spend = services.gateway.ledger.run_spend(run_id)
+    return {
+        "run_id": run_id,
+        "app": services.app,
+        "message": state.get("message", ""),
+        "generations": min(state.get("generation", 0), state.get("generations", 0)),
+        "trials": services.journal.count_trials(run_id),
+        "evaluations": services.run(run_id).scorer.used,
+        "baseline_generation": start["generation"],
+        "dna_generation": head.generation,
+        "dna_checksum": head.checksum,
+        "baseline_fitness": start["fitness"],
+        "fitness": _fitness(state, head),
+        "baseline_test_fitness": None,
+        "test_fitness": None,
+        "cost_usd": spend.micro_usd / MICRO,
+        "model_calls": spend.calls,
+        "failed_model_calls": spend.failed_calls,
+        "model": "local" if services.gateway.local else "bedrock",
+        "cases": {"train": len(cases.train), "validation": len(cases.validation), "test": len(cases.test)},
+    }
+
+
+def _fitness(state: EvolutionState, head: SystemDNA) -> float | None:
+    """The live DNA's validation fitness: as it was promoted in this generation, or as it was observed."""
+    observed = state.get("head")
+    if head.fitness is not None and (observed is None or observed["checksum"] == head.checksum):
+        return head.fitness
+    return state.get("fitness")

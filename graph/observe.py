@@ -1,0 +1,121 @@
+"""observe: the live DNA, its scores, its trend; where every generation begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dna.events import EventDraft
+from ..dna.genome import SystemDNA
+from ..errors import InvalidGene
+from .services import RunContext, Services
+from .state import TREND_LENGTH, EvolutionState, PoolEntry
+
+DEFAULT_GENERATIONS = 10
+
+
+def begin(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Open a run, or go on with one that had stopped."""
+    run_id = state.get("run_id") or services.ids.new("run")
+    seed, generations = state.get("seed", 0), state.get("generations", DEFAULT_GENERATIONS)
+    services.open_run(run_id, seed=seed, request={"generations": generations})
+    return {
+        "run_id": run_id,
+        "seed": seed,
+        "generations": generations,
+        "status": "running",
+        "message": "",
+        "generation": state.get("generation", 0),
+        "pool": state.get("pool", []),
+        "trend": state.get("trend", []),
+        "tests": state.get("tests", 0),
+        "failed_trials": 0,
+        "incident": None,
+    }
+
+
+def observe(services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Begin a generation: read the live DNA again, score what is missing, bring the pool up to date.
+
+    Raises:
+        EvaluationFailed: The live genes cannot be scored.
+        BudgetExhausted: Scoring them does not fit the limit.
+    """
+    run_id = state["run_id"]
+    run = services.run(run_id)
+    head = live_dna(services)
+    scores = run.head(head)
+    moved = state.get("head", {}).get("checksum") != head.checksum
+    return {
+        "generation": state["generation"] + 1,
+        "head": {"checksum": head.checksum, "generation": head.generation},
+        "start": state.get("start") or {"generation": head.generation, "fitness": scores.fitness},
+        "fitness": scores.fitness,
+        "train_fitness": scores.train_fitness,
+        "trend": [*state["trend"], scores.fitness][-TREND_LENGTH:],
+        "pool": _rebased(services, run, head, state["pool"], run_id) if moved else state["pool"],
+        "final": False,
+        "budget_spent": False,
+        "candidates": [],
+        "strategy": {},
+        "release": None,
+        "decision": None,
+    }
+
+
+def live_dna(services: Services) -> SystemDNA:
+    """Return the live DNA, made from the application's declaration when it is new or was declared anew.
+
+    What evolution found is kept for every gene whose declaration still allows it.
+    """
+    declared, head = services.declared, services.store.head(services.app)
+    if head is None:
+        return services.store.commit(None, declared, _declared_event(services, "0", "first declaration"))
+    wanted = {name: _carried(gene, head, name) for name, gene in declared.genes.items()}
+    if list(wanted.items()) == list(head.genes.items()):
+        return head
+    redeclared = SystemDNA(
+        app=head.app,
+        generation=head.generation + 1,
+        genes=wanted,
+        parent=head.checksum,
+        mutation=f"declare-{head.generation + 1}",
+    )
+    event = _declared_event(services, head.checksum, "the application declares other genes or bounds")
+    return services.store.commit(head.checksum, redeclared, event)
+
+
+def _carried(gene: Any, head: SystemDNA, name: str) -> Any:
+    old = head.genes.get(name)
+    if old is None or old.kind != gene.kind or gene.locked:
+        return gene
+    try:
+        return gene.with_value(old.value)
+    except InvalidGene:
+        return gene
+
+
+def _declared_event(services: Services, key: str, why: str) -> EventDraft:
+    return EventDraft(
+        app=services.app,
+        kind="declared",
+        key=f"declared/{key}",
+        at=services.clock.now(),
+        actor="application",
+        why=why,
+        data={"genes": {name: gene.value for name, gene in services.declared.genes.items()}},
+    )
+
+
+def _rebased(
+    services: Services, run: RunContext, head: SystemDNA, pool: list[PoolEntry], run_id: str
+) -> list[PoolEntry]:
+    """Compare the pool with the new live DNA, on the training scores that are recorded."""
+    scores = run.head(head)
+    kept: list[PoolEntry] = []
+    for entry in pool:
+        [trial] = services.journal.trials_at(run_id, [(entry["generation"], entry["slot"])])
+        values = services.values_of(trial)
+        gain, z, cases = run.race.paired_gain(scores, values)
+        if gain > 0:
+            kept.append({**entry, "gain": gain, "z": z, "cases": cases, "gated": False})
+    return kept

@@ -1,0 +1,102 @@
+"""The graph's state: JSON-plain and bounded; long records live in the store and are referred to by id."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from langgraph.channels import EphemeralValue
+from typing_extensions import TypedDict
+
+RunStatus = Literal["running", "done", "failed", "budget"]
+
+POOL_SIZE = 8
+TREND_LENGTH = 20
+
+
+class Head(TypedDict):
+    """The live DNA."""
+
+    checksum: str
+    generation: int
+
+
+class Start(TypedDict):
+    """The DNA a run started from."""
+
+    generation: int
+    fitness: float
+
+
+class PoolEntry(TypedDict):
+    """A candidate worth breeding from, by its place in the journal."""
+
+    generation: int
+    slot: int
+    gain: float
+    z: float
+    cases: int
+    gated: bool
+
+
+class Candidate(TypedDict):
+    """A candidate of this generation, in short."""
+
+    slot: int
+    mutation_id: str
+    genes: list[str]
+    origin: str
+    rationale: str
+
+
+class Release(TypedDict):
+    """A candidate that passed the promotion rule and waits for a decision."""
+
+    generation: int
+    slot: int
+    mutation_id: str
+    evidence: dict[str, Any]
+
+
+class EvolutionInput(TypedDict, total=False):
+    """What a caller gives; all of it may be left out."""
+
+    run_id: str
+    generations: int
+    seed: int
+
+
+class EvolutionOutput(TypedDict, total=False):
+    """What a caller gets."""
+
+    run_id: str
+    status: RunStatus
+    message: str
+    summary: dict[str, Any]
+
+
+class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
+    """Everything the nodes hand to each other."""
+
+    generation: int
+    head: Head
+    start: Start
+    fitness: float
+    train_fitness: float
+    trend: list[float]
+    """Live fitness of the newest generations, oldest first."""
+    measures: list[str]
+    strategy: dict[str, Any]
+    candidates: list[Candidate]
+    pool: list[PoolEntry]
+    tests: int
+    """How many candidates were put to the promotion rule; each makes the next one stricter."""
+    failed_trials: int
+    """Failed trials in a row."""
+    final: bool
+    """Whether this generation is the last: no generations, candidates or evaluations are left."""
+    budget_spent: bool
+    release: Release | None
+    decision: dict[str, Any] | None
+    incident: dict[str, Any] | None
+    transcript: Annotated[list[dict[str, Any]], EphemeralValue]
+    """What the agent of the last step said and called; kept in that step's checkpoint only."""

@@ -1,0 +1,333 @@
+"""The stand-in's search: what it proposes is valid, new, reproducible, and better than chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+from bedrock_evolution.bedrock.search import Ancestor, Feedback, Proposal, propose
+from bedrock_evolution.dna.genes import (
+    Gene,
+    GeneValue,
+    choice,
+    code,
+    flag,
+    integer,
+    number,
+    text,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+Values = Mapping[str, GeneValue]
+
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+FLOATS = st.floats(-1e6, 1e6, allow_nan=False)
+ANY_TEXT = st.text(max_size=120)
+
+
+@st.composite
+def any_gene(draw: st.DrawFn) -> Gene:
+    """Draw a declaration of any kind, locked or not."""
+    kind = draw(st.sampled_from(["number", "log", "integer", "choice", "flag", "text", "code"]))
+    locked = draw(st.booleans()) and draw(st.booleans())
+    if kind == "number":
+        low, value, high = sorted(draw(st.tuples(FLOATS, FLOATS, FLOATS)))
+        return number(value, low=low, high=high + 1.0, locked=locked)
+    if kind == "log":
+        low, high = draw(st.floats(1e-9, 1.0)), draw(st.floats(1.5, 1e9))
+        return number(low, low=low, high=high, log=True, locked=locked)
+    if kind == "integer":
+        low = draw(st.integers(-(10**20), 10**20))
+        return integer(low, low=low, high=low + draw(st.integers(1, 10**20)), locked=locked)
+    if kind == "choice":
+        options = draw(st.lists(ANY_TEXT, min_size=2, max_size=5, unique=True))
+        return choice(options[0], options=options, locked=locked)
+    if kind == "flag":
+        return flag(draw(st.booleans()), locked=locked)
+    if kind == "code":
+        return code("answer = 1", locked=locked)
+    value = draw(ANY_TEXT)
+    return text(
+        value,
+        min_chars=draw(st.integers(0, len(value))),
+        max_chars=len(value) + draw(st.integers(0, 60)),
+        locked=locked,
+    )
+
+
+GENES = st.dictionaries(st.text("abcdefgh.", min_size=1, max_size=6), any_gene(), min_size=1, max_size=6)
+
+
+def live_values(genes: Mapping[str, Gene]) -> dict[str, GeneValue]:
+    return {name: gene.value for name, gene in genes.items()}
+
+
+def key(values: Values) -> str:
+    return json.dumps(dict(values), sort_keys=True)
+
+
+def evolve(
+    genes: Mapping[str, Gene],
+    score: Callable[[Values], float | None],
+    *,
+    generations: int,
+    seed: int,
+    complain: Callable[[Values], Sequence[Feedback]] = lambda _: [],
+) -> tuple[list[Ancestor], list[list[Proposal]]]:
+    """Run a search as the graph does, with its bounded window, and check each proposal on the way."""
+    live = live_values(genes)
+    trials = [Ancestor(live, score(live), 1, "live", 0)]
+    made: list[list[Proposal]] = []
+    for generation in range(1, generations + 1):
+        ranked = sorted(trials[:-64], key=lambda a: -(a.fitness if a.fitness is not None else -1e300))
+        window = [a for a in trials if a in ranked[:8]] + trials[-64:]
+        best = max(trials, key=lambda a: a.fitness if a.fitness is not None else -1e300)
+        found = propose(genes, live, window, complain(best.values), count=4, seed=seed + generation)
+        assert_valid(genes, live, window, found)
+        made.append(found)
+        for proposal in found:
+            values = live | proposal.changes
+            trials.append(Ancestor(values, score(values), 1, proposal.origin, generation))
+    return trials, made
+
+
+def assert_valid(
+    genes: Mapping[str, Gene], live: Values, history: Sequence[Ancestor], found: Sequence[Proposal]
+) -> None:
+    tried = {key(live), *(key(a.values) for a in history)}
+    for proposal in found:
+        assert proposal.changes
+        assert proposal.rationale
+        assert 0.0 <= proposal.probability <= 1.0
+        assert np.isfinite(proposal.predicted_gain)
+        for name, value in proposal.changes.items():
+            assert not genes[name].locked
+            assert genes[name].searchable
+            assert type(genes[name].check(value)) is type(value)
+        now = key({**live, **proposal.changes})
+        assert now not in tried, "a proposal repeats the live genes, a trial or another proposal"
+        tried.add(now)
+
+
+def plain_score(values: Values) -> float:
+    """Score anything, the same in every process."""
+    return sum(
+        float(v) / (1 + abs(float(v))) if not isinstance(v, str) else len(v) % 7 for v in values.values()
+    )
+
+
+@QUICK
+@given(genes=GENES, seed=st.integers(0, 2**60), notes=st.lists(ANY_TEXT, max_size=4))
+def test_proposals_are_valid_new_and_leave_locked_and_code_genes_alone(
+    genes: dict[str, Gene], seed: int, notes: list[str]
+) -> None:
+    feedback = [Feedback(name, note) for name in [None, *genes] for note in notes]
+    evolve(genes, plain_score, generations=4, seed=seed, complain=lambda _: feedback)
+
+
+@QUICK
+@given(genes=GENES, seed=st.integers(0, 2**60))
+def test_equal_arguments_give_equal_proposals(genes: dict[str, Gene], seed: int) -> None:
+    runs = [evolve(genes, plain_score, generations=3, seed=seed)[1] for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+@QUICK
+@given(genes=GENES, scores=st.lists(st.none() | st.floats(-1e12, 1e12), min_size=13, max_size=13))
+def test_failed_and_extreme_trials_are_survived(genes: dict[str, Gene], scores: list[float | None]) -> None:
+    left = list(scores)
+    evolve(genes, lambda _: left.pop(), generations=3, seed=1)
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["", " ", "\x00\x07\x1b[31m", "\ud800 lone", '"', "“”", "'" * 5000, "a" * 100_000, '"x" ' * 30_000]
+    + [
+        "должно быть «привет»",
+        "应该包含“退款”。不要“发票”",
+        "🙂 " * 50,
+        "e\u0301 \u202e abc",
+        "should: " * 9000,
+    ],
+)
+def test_any_feedback_becomes_nothing_but_bounded_text(note: str) -> None:
+    genes = {
+        "a": text("Bills.", max_chars=40),
+        "b": text("Cards.", max_chars=2000),
+        "n": number(1, low=0, high=2),
+    }
+    said = [Feedback(name, note, weight) for name in ("a", "b", None, "gone") for weight in (1.0, 0.0, -3.0)]
+    trials, _ = evolve(genes, plain_score, generations=5, seed=3, complain=lambda _: said * 30)
+    for trial in trials:
+        assert all(c.isprintable() for name in "ab" for c in str(trial.values[name]))
+
+
+def test_words_that_feedback_asks_for_are_added_and_blamed_ones_removed() -> None:
+    genes = {"a": text("Handles cards and parcels."), "b": text("Other matters.")}
+    said = [
+        Feedback("a", 'should have taken "my invoice is late"'),
+        Feedback("a", 'wrongly took "lost parcels"'),
+    ]
+    live = live_values(genes)
+    found = [p for s in range(12) for p in propose(genes, live, [], said, count=4, seed=s)]
+    texts = [str(p.changes.get("a", live["a"])) for p in found]
+    assert any("invoice" in t for t in texts)
+    assert any("parcels" not in t for t in texts)
+    assert not any("lost" in t for t in texts)
+
+
+def test_a_small_space_is_exhausted_and_then_left() -> None:
+    genes: dict[str, Gene] = {
+        "f": flag(False),
+        "n": integer(1, low=1, high=3),
+        "c": choice("x", options=["x", "y", "z"]),
+        "k": number(1.0, low=0.0, high=2.0, locked=True),
+    }
+    trials, made = evolve(genes, plain_score, generations=6, seed=5)
+    assert len(trials) == 2 * 3 * 3
+    assert made[-1] == []
+
+
+def test_nothing_searchable_gives_no_proposals() -> None:
+    genes = {"k": number(1.0, low=0.0, high=2.0, locked=True), "c": code("x = 1"), "t": text("", max_chars=0)}
+    assert propose(genes, live_values(genes), [], [], count=4, seed=0) == []
+
+
+def test_a_text_that_is_full_makes_room_for_better_words() -> None:
+    start = "Pays bills."
+    genes = {"a": text(start, max_chars=30)}
+    filled = {"a": start + " useless useless2"}
+    history = [
+        Ancestor({"a": start}, 0.5, 10, "live", 0),
+        Ancestor(filled, 0.5, 10, "text:add2", 1),
+        Ancestor({"a": start + " refund"}, 0.4, 10, "text:add2", 1),
+    ]
+    said = [Feedback("a", 'missing "overcharged"')]
+    found = [p for s in range(10) for p in propose(genes, {"a": start}, history, said, count=4, seed=s)]
+    assert any("overcharged" in str(p.changes["a"]) and start in str(p.changes["a"]) for p in found)
+
+
+_CHILD = """
+import json
+from bedrock_evolution.bedrock.search import Ancestor, Feedback, propose
+from bedrock_evolution.dna.genes import choice, flag, integer, number, text
+genes = {
+    "x": number(0.3, low=0.0, high=1.0), "lr": number(0.01, low=1e-5, high=1.0, log=True),
+    "n": integer(4, low=1, high=99), "c": choice("a", options=["a", "b", "c"]), "f": flag(True),
+    "t": text("Invoices, refunds and charges."), "u": text("Parcels; late deliveries."),
+}
+live = {n: g.value for n, g in genes.items()}
+history = [Ancestor(live, 0.1, 8, "live", 0)]
+said = [Feedback("t", 'should have taken "money back please"'), Feedback("u", 'wrongly took "late invoice"')]
+for g in range(1, 8):
+    for p in propose(genes, live, history, said, count=4, seed=g):
+        v = live | p.changes
+        s = -abs(v["x"] - 0.7) + ("money" in v["t"]) + 0.1 * (v["c"] == "b")
+        history.append(Ancestor(v, s, 8, p.origin, g))
+print(json.dumps([[dict(a.values), a.fitness, a.origin] for a in history]))
+"""
+
+
+def test_proposals_do_not_depend_on_the_process_or_its_hash_seed() -> None:
+    outputs = set()
+    for hash_seed in ("0", "1", "4242"):
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+
+
+def test_history_is_read_in_its_order_and_not_changed() -> None:
+    genes = {"x": number(0.3, low=0.0, high=1.0), "y": number(0.3, low=0.0, high=1.0)}
+    trials, _ = evolve(genes, plain_score, generations=4, seed=1)
+    before = [key(a.values) for a in trials]
+    propose(genes, live_values(genes), trials, [], count=4, seed=9)
+    assert [key(a.values) for a in trials] == before
+
+
+def sphere(values: Values) -> float:
+    return -sum((float(v) - 0.3 * i + 0.5) ** 2 for i, v in enumerate(values.values()))
+
+
+def best(trials: Sequence[Ancestor]) -> float:
+    return max(a.fitness for a in trials if a.fitness is not None)
+
+
+def test_numbers_are_found_far_better_than_by_chance() -> None:
+    genes = {f"x{i}": number(4.0, low=-5.0, high=5.0) for i in range(5)}
+    rng = np.random.default_rng(0)
+    for seed in (1, 2, 3):
+        ours = best(evolve(genes, sphere, generations=15, seed=seed * 1000)[0])
+        chance = max(sphere({n: rng.uniform(-5, 5) for n in genes}) for _ in range(60))
+        assert ours > chance / 10, f"{ours} is not a tenth of the error of random search, {chance}"
+
+
+TOPICS = {
+    "billing": "invoice refund charge card receipt payment",
+    "parcels": "delivery courier tracking depot parcel late",
+    "login": "password account locked email reset token",
+    "crash": "freeze error screen update restart bug",
+}
+FILLER = "hello please the my is it help today with again"
+
+
+def tickets(seed: int) -> list[tuple[str, str]]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(48):
+        topic = list(TOPICS)[i % 4]
+        words = [*rng.choice(TOPICS[topic].split(), 2, replace=False), *rng.choice(FILLER.split(), 4)]
+        made.append((" ".join(map(str, rng.permutation(words))), topic))
+    return made
+
+
+def routed(values: Values, message: str) -> str:
+    overlap = {n: len(set(message.split()) & set(str(t).lower().split())) for n, t in values.items()}
+    return max(overlap, key=lambda n: overlap[n])
+
+
+def test_texts_learn_their_words_from_feedback_far_better_than_by_chance() -> None:
+    genes = {name: text(f"Handles {name}.", max_chars=200) for name in TOPICS}
+    for seed in (1, 2, 3):
+        cases = tickets(seed)
+
+        def score(values: Values, cases: list[tuple[str, str]] = cases) -> float:
+            return sum(routed(values, m) == t for m, t in cases) / len(cases)
+
+        def complain(values: Values, cases: list[tuple[str, str]] = cases) -> list[Feedback]:
+            missed = [(m, t, routed(values, m)) for m, t in cases if routed(values, m) != t]
+            return [Feedback(t, f'should have taken "{m}"') for m, t, _ in missed] + [
+                Feedback(w, f'wrongly took "{m}"') for m, _, w in missed
+            ]
+
+        ours = best(evolve(genes, score, generations=8, seed=seed * 1000, complain=complain)[0])
+        rng = np.random.default_rng(seed)
+        pool = [w for m, _ in cases for w in m.split()]
+        chance = max(
+            score({n: f"{g.value} " + " ".join(rng.choice(pool, 6)) for n, g in genes.items()})
+            for _ in range(32)
+        )
+        assert ours >= 0.95
+        assert ours > chance + 0.15
+
+
+def test_a_proposal_costs_milliseconds() -> None:
+    genes = {f"x{i}": number(0.5, low=0.0, high=1.0) for i in range(12)}
+    trials, _ = evolve(genes, sphere, generations=18, seed=1)
+    start = time.perf_counter()
+    for seed in range(5):
+        propose(genes, live_values(genes), trials[-72:], [], count=4, seed=seed)
+    assert (time.perf_counter() - start) / 20 < 0.05, "ten times the usual cost"
