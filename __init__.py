@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dna.engine import MutationEngine
     from .dna.events import EvolutionEvent
     from .dna.genes import Gene, GeneValue, choice, code, flag, integer, number, text
     from .dna.genome import SystemDNA
-    from .dna.engine import MutationEngine
     from .dna.mutation import Mutation
     from .dna.sqlite import SQLiteDNAStore
     from .dna.store import DNAStore

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import queue
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -26,7 +28,6 @@ from .bedrock.session import BedrockSession, credentials_found
 from .clock import Clock, IdSource, RandomIds, SystemClock
 from .dna.database import Database
 from .dna.engine import MutationEngine
-from .dna.events import EventDraft
 from .dna.genes import Gene, GeneValue
 from .dna.genome import SystemDNA
 from .dna.sqlite import SQLiteDNAStore
@@ -37,6 +38,8 @@ from .fitness.journal import Journal, RunRecord, RunStatus
 from .fitness.workers import DEFAULT_TIMEOUT_S, Workers
 from .governance.approvals import Approval, Approvals, Verdict
 from .governance.autonomy import AutonomyController
+from .governance.feedback import FeedbackQueue, Remark
+from .governance.rollback import roll_back
 from .graph.build import EvolutionGraph, build
 from .graph.checkpoints import open_checkpointer
 from .graph.finish import summed_up
@@ -44,7 +47,7 @@ from .graph.observe import DEFAULT_GENERATIONS, live_dna
 from .graph.services import Services
 from .graph.state import EvolutionState
 from .progress import watch
-from .results import EvolutionResult, GeneChange, Progress
+from .results import EvolutionResult, Progress, gene_changes
 from .settings import MICRO, Autonomy, Budget, ModelMode, Settings
 
 _STEPS_PER_GENERATION = 12
@@ -80,7 +83,7 @@ class Evolution:
         UsageError: Something given cannot be used; the message names it and the remedy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the one place where an application says everything about itself
         self,
         app: str,
         genes: Mapping[str, Gene],
@@ -103,12 +106,16 @@ class Evolution:
         ids: IdSource | None = None,
     ) -> None:
         if not genes:
-            raise UsageError("no genes are declared.", hint="Declare at least one part of the application that may change.")
+            raise UsageError(
+                "no genes are declared.", hint="Declare at least one part of the application that may change."
+            )
         if not app or not app.isprintable():
             raise UsageError(f"{app!r} is no name for an application.", hint="Use printable characters.")
         self.app = app
         self.budget = budget or Budget()
-        self.settings = settings or Settings.load(store=store, model=model, autonomy=autonomy)
+        given = {"store": store, "model": model, "autonomy": autonomy}
+        self._given = (settings.model_dump() if settings else {}) | {k: v for k, v in given.items() if v is not None}
+        self.settings = Settings.load(**self._given)
         self._declared = SystemDNA.declare(app, genes)
         self._evaluator = Evaluator.adapt(evaluate, evaluate_all, score_range)
         self._cases = split_cases(cases)
@@ -118,6 +125,24 @@ class Evolution:
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
         self._control: RunControl | None = None
+
+    def using(self, *, near: Path | None = None, store: str | None = None, model: str | None = None) -> Evolution:
+        """Return the same application with other settings, as the command line's options ask for.
+
+        Args:
+            near: A file of the application; the nearest `pyproject.toml` above it is read.
+            store: Another store.
+            model: `bedrock` or `local`.
+
+        Raises:
+            InvalidSetting: A setting is not allowed.
+        """
+        other = copy.copy(self)
+        for name in ("graph", "_durable", "_database", "_store", "_services"):
+            other.__dict__.pop(name, None)
+        chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
+        other.settings = Settings.load(near=near, **(self._given | chosen))
+        return other
 
     # -- what the application reads
 
@@ -221,7 +246,7 @@ class Evolution:
 
     def approvals(self, *, pending_only: bool = True) -> list[Approval]:
         """Return what waits for a person, newest first."""
-        return self._services.approvals.list(self.app, pending_only=pending_only)
+        return self._services.approvals.listed(self.app, pending_only=pending_only)
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
         """Answer an approval; the run goes on when it is resumed.
@@ -238,17 +263,15 @@ class Evolution:
         Raises:
             UnknownRun: There is no such generation.
         """
-        head = self.dna
-        event = EventDraft(
-            app=self.app,
-            kind="restored",
-            key=f"restored/{head.checksum}/{generation}",
-            at=self._clock.now(),
-            actor=by,
-            why=why or f"rolled back to generation {generation}",
-            data={"from": head.generation, "to": generation},
-        )
-        return self._store.restore(self.app, generation, event)
+        return roll_back(self._store, self.app, generation, by=by, why=why, clock=self._clock)
+
+    def feedback(self, text: str, *, source: str) -> Remark:
+        """Leave feedback for the advisor; it is data and has no authority, whatever it says.
+
+        Raises:
+            UsageError: It is empty or too long.
+        """
+        return self._services.feedback.add(self.app, text, source=source)
 
     # -- the graph
 
@@ -283,6 +306,7 @@ class Evolution:
             store=self._store,
             journal=Journal(database, self._clock),
             approvals=Approvals(database, self._clock),
+            feedback=FeedbackQueue(database, self._clock),
             gateway=gateway,
             advisor=EvolutionAdvisor(gateway, attempts=attempts),
             decision=BedrockDecisionEngine(gateway, attempts=attempts),
@@ -308,7 +332,9 @@ class Evolution:
 
     def _check_same(self, record: RunRecord) -> None:
         if record.app != self.app:
-            raise UsageError(f"run {record.run_id} is one of {record.app!r}, not of {self.app!r}.", hint="Name its app.")
+            raise UsageError(
+                f"run {record.run_id} is one of {record.app!r}, not of {self.app!r}.", hint="Name its app."
+            )
         if record.request["cases"] != self._cases.fingerprint:
             raise UsageError(
                 f"the cases changed since run {record.run_id} began, so its scores compare with nothing.",
@@ -375,22 +401,17 @@ class Evolution:
             dna_generation=(seen.get("head") or {}).get("generation"),
         )
 
-    def _stopped(self, run_id: str, status: RunStatus, seen: EvolutionState) -> EvolutionResult:
+    def _stopped(self, run_id: str, status: RunStatus, seen: Mapping[str, Any]) -> EvolutionResult:
         """Record a run that did not reach its report, and return what is known of it."""
         services = self._services
-        waiting = [a for a in services.approvals.list(self.app, pending_only=True) if a.run_id == run_id]
-        summary = summed_up(services, {**seen, "run_id": run_id}) | {"status": status}
+        waiting = [a for a in services.approvals.listed(self.app, pending_only=True) if a.run_id == run_id]
+        summary = summed_up(services, cast(EvolutionState, {**seen, "run_id": run_id})) | {"status": status}
         services.journal.set_status(run_id, status, summary)
         return self._result(summary, waiting[0] if waiting else None)
 
     def _result(self, summary: Mapping[str, Any], approval: Approval | None = None) -> EvolutionResult:
         before = self._services.snapshot(summary["baseline_generation"])
         after = self._services.snapshot(summary["dna_generation"])
-        changes = tuple(
-            GeneChange(name, gene.kind, before.genes[name].value, gene.value)
-            for name, gene in after.genes.items()
-            if name in before.genes and before.genes[name].value != gene.value
-        )
         promoted = self._services.journal.promoted(summary["run_id"])
         confidence = min((trial.evidence["confidence"] for trial in promoted), default=None)
-        return EvolutionResult(**summary, confidence=confidence, changes=changes, approval=approval)
+        return EvolutionResult(**summary, confidence=confidence, changes=gene_changes(before, after), approval=approval)

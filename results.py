@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .dna.genes import GeneValue
+from .dna.genome import SystemDNA
 from .errors import ExitCode
 from .governance.approvals import Approval
 
 Status = Literal["done", "failed", "waiting", "budget", "interrupted"]
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,12 @@ class EvolutionResult:
     def as_json(self) -> dict[str, Any]:
         """Return the result, JSON-plain."""
         return asdict(self)
+
+
+def gene_changes(before: SystemDNA, after: SystemDNA) -> tuple[GeneChange, ...]:
+    """Return the genes of both DNAs whose values differ."""
+    return tuple(
+        GeneChange(name, gene.kind, before.genes[name].value, gene.value)
+        for name, gene in after.genes.items()
+        if name in before.genes and before.genes[name].value != gene.value
+    )

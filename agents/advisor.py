@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 from ..bedrock.gateway import ModelGateway
 from ..bedrock.protocol import brief_with
-from ..dna.genome import SystemDNA
 from ..tools.advisor import ADVISOR_TOOLS
 from ..tools.desk import AdvisorDesk
 from .agent import Agent, Reply
@@ -100,4 +99,3 @@ def _situation(desk: AdvisorDesk, generation: int, seed: int) -> dict[str, Any]:
             for name, gene in desk.dna.genes.items()
         },
     }
-

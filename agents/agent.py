@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain.agents.middleware import AgentMiddleware, InputAgentState, ModelRequest, ModelResponse
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -132,7 +132,7 @@ class Agent(Generic[Answer]):
     ) -> tuple[Answer | None, list[AnyMessage], str]:
         try:
             result: dict[str, Any] = self._loop.invoke(
-                {"messages": messages}, _LOOP_CONFIG, context=desk
+                InputAgentState(messages=list(messages)), _LOOP_CONFIG, context=desk
             )
         except GraphRecursionError:
             return None, messages, f"no {self._answer.__name__} after {_MAX_STEPS} steps"

@@ -52,14 +52,16 @@ class CostGovernor:
         """
         if self._gateway.local:
             return []
-        report = self._spend(run_id)
-        if report["share"] < MEASURES_FROM:
+        share, scope, calls = self._spend(run_id)
+        if share < MEASURES_FROM:
             return []
-        brief = brief_with("Spend has passed a threshold.", {"scope": report["scope"]})
+        report = {"share": round(share, 4), "scope": scope, "calls": calls}
+        brief = brief_with("Spend has passed a threshold.", {"scope": scope})
         reply = self._agent.run(brief, ReportDesk(ModelTask("cost_governor", run_id), report))
         return list(dict.fromkeys(reply.answer.measures))
 
-    def _spend(self, run_id: str) -> dict[str, float | str | int]:
+    def _spend(self, run_id: str) -> tuple[float, str, int]:
+        """Return the share used of the budget closest to its limit, its name, and the calls so far."""
         ledger = self._gateway.ledger
         shares: list[tuple[float, str, int]] = [(0.0, "no", 0)]
         for scope, cap, spend in (
@@ -67,7 +69,5 @@ class CostGovernor:
             ("run", ledger.budget.run_usd, ledger.run_spend(run_id)),
         ):
             if cap is not None:
-                share = spend.micro_usd / (cap * MICRO) if cap else 1.0
-                shares.append((share, scope, spend.calls))
-        share, scope, calls = max(shares)
-        return {"share": round(share, 4), "scope": scope, "calls": calls}
+                shares.append((spend.micro_usd / (cap * MICRO) if cap else 1.0, scope, spend.calls))
+        return max(shares)

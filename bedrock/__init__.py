@@ -1,0 +1,1 @@
+"""Everything about calling a model: session, gateway, prices, ledger, and the stand-in."""

@@ -1,4 +1,4 @@
-"""The gateway: every model call of every agent passes here: route, reserve, call, settle, and on failure the stand-in."""
+"""The gateway every model call passes: route, reserve, call, settle, and on failure the stand-in."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ class ModelGateway:
             # An error response is not billed; a lost answer may be.
             close = self.ledger.void if isinstance(error, ClientError) else self.ledger.keep
             close(hold, error=code)
-            log.warning("agent=<%s> model=<%s> error=<%s> | call failed, the stand-in answers", task.agent, model_id, code)
+            log.warning(
+                "agent=<%s> model=<%s> error=<%s> | call failed, the stand-in answers", task.agent, model_id, code
+            )
             return invoke(self.stand_in)
         except BaseException:
             self.ledger.keep(hold, error="interrupted")

@@ -150,7 +150,8 @@ class Ledger:
     def _spend(self, column: str, value: str) -> Spend:
         row = self._database.row(
             "SELECT coalesce(sum(held_micro_usd + cost_micro_usd), 0), count(*), coalesce(sum(error != ''), 0),"  # noqa: S608  # column names are ours
-            f" coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) FROM calls WHERE app = ? AND {column} = ?",
+            " coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
+            f" FROM calls WHERE app = ? AND {column} = ?",
             [self._app, value],
         )
         return Spend(*(row or (0, 0, 0, 0, 0)))

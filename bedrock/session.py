@@ -67,7 +67,7 @@ class BedrockSession:
         Streaming is off, so that a run sends the same requests whether or not somebody watches it in Studio.
         """
         return ChatBedrockConverse(
-            model=model_id,
+            model_id=model_id,
             client=self.client,
             max_tokens=self._settings.max_tokens,
             disable_streaming=True,

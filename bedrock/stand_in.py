@@ -112,30 +112,35 @@ def _advise(talk: _Conversation) -> list[Call]:
         if found:
             return [(protocol.PROPOSE_MUTATIONS, {"proposals": [_as_call(talk.situation, p) for p in found]})]
         answers = []
-    return [(protocol.ADVICE, _advice(talk.situation, evidence, [a["id"] for a in answers if a.get("id")]))]
+    return [(protocol.ADVICE, _advice(evidence, [a["id"] for a in answers if a.get("id")]))]
 
 
 def _search(situation: dict[str, Any], evidence: dict[str, Any]) -> list[Proposal]:
     genes = _GENES.validate_json(json.dumps(situation["genes"]))
     live = {name: gene.value for name, gene in genes.items()}
-    history = [Ancestor(values=live, fitness=evidence["live_fitness"], cases=evidence["cases"], origin="live", generation=0)]
-    for trial in evidence["trials"]:
-        history.append(
-            Ancestor(
-                values=live | trial["differs"],
-                fitness=trial["fitness"],
-                cases=trial["cases"],
-                origin=trial["origin"],
-                generation=trial["generation"],
-            )
+    history = [
+        Ancestor(values=live, fitness=evidence["live_fitness"], cases=evidence["cases"], origin="live", generation=0)
+    ]
+    history += [
+        Ancestor(
+            values=live | trial["differs"],
+            fitness=trial["fitness"],
+            cases=trial["cases"],
+            origin=trial["origin"],
+            generation=trial["generation"],
         )
+        for trial in evidence["trials"]
+    ]
     feedback = [Feedback(gene=item["gene"], text=item["text"]) for item in evidence["failures"]]
+    feedback += [Feedback(gene=None, text=remark["text"]) for remark in evidence["feedback"]]
     return propose(genes, live, history, feedback, count=situation["candidates"], seed=situation["seed"])
 
 
 def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
     kinds = {situation["genes"][name]["kind"] for name in proposal.changes}
-    category = next((_CATEGORY_BY_KIND[kind] for kind in sorted(kinds) if kind in _CATEGORY_BY_KIND), "intelligence upgrade")
+    category = next(
+        (_CATEGORY_BY_KIND[kind] for kind in sorted(kinds) if kind in _CATEGORY_BY_KIND), "intelligence upgrade"
+    )
     return {
         "changes": proposal.changes,
         "category": category,
@@ -146,7 +151,7 @@ def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _advice(situation: dict[str, Any], evidence: dict[str, Any], accepted: list[str]) -> dict[str, Any]:
+def _advice(evidence: dict[str, Any], accepted: list[str]) -> dict[str, Any]:
     trials, failing = evidence["trials"], sorted({f["gene"] for f in evidence["failures"] if f["gene"]})
     better = [t for t in trials if (t["fitness"] or 0) > evidence["live_fitness"]]
     return {

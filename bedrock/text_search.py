@@ -134,7 +134,7 @@ class TextSearch:
         seed: Derives every random choice.
     """
 
-    def __init__(  # noqa: D107  # the class says it
+    def __init__(
         self,
         genes: Mapping[str, Gene],
         live: Mapping[str, GeneValue],
@@ -143,6 +143,7 @@ class TextSearch:
         fitness: NDArray[np.float64],
         seed: int,
     ) -> None:
+        """Read the feedback and the history once; the operators share what was learnt."""
         self.genes = {n: g for n, g in genes.items() if isinstance(g, TextGene) and not g.locked}
         self.names = list(self.genes)
         self.all_text = {n: str(live[n]) for n, g in genes.items() if isinstance(g, TextGene)}
@@ -203,15 +204,13 @@ class TextSearch:
                 if text != old:
                     now, was = frozenset(_words(text)), frozenset(_words(old))
                     for added, words in ((True, now - was), (False, was - now)):
-                        row += [
-                            self.edits.setdefault((name, w, added), len(self.edits)) for w in sorted(words)
-                        ]
+                        row += [self.edits.setdefault((name, w, added), len(self.edits)) for w in sorted(words)]
             rows.append(row)
         self.table = np.zeros((len(rows), len(self.edits)))
         for i, row in enumerate(rows):
             self.table[i, row] = 1.0
         self.worth = np.zeros(len(self.edits))
-        spread = float(self.fitness.std()) if len(rows) else 0.0
+        spread = float(self.fitness.std()) if rows else 0.0
         if len(rows) >= 3 and self.edits and spread > 0:
             centred = self.table - self.table.mean(0)
             gram = centred @ centred.T
@@ -332,8 +331,7 @@ class TextSearch:
 
     def _phrase(self, texts: dict[str, str]) -> str:
         whole = {
-            n: {p: s for p, s in self.phrases[n].items() if p.casefold() not in texts[n].casefold()}
-            for n in self.names
+            n: {p: s for p, s in self.phrases[n].items() if p.casefold() not in texts[n].casefold()} for n in self.names
         }
         name = self._pick({n: sum(table.values()) for n, table in whole.items()}, 1, spread=0.8)[0]
         for phrase in self._pick(whole[name], int(self.rng.integers(1, 4)), spread=0.6):
@@ -385,9 +383,7 @@ class TextSearch:
 
     def _keep(self, texts: dict[str, str]) -> str:
         """Apply the edits history values most, wherever they were tried."""
-        best = {
-            k: float(self.worth[i]) / (self.unit or 1.0) for k, i in self.edits.items() if self.worth[i] > 0
-        }
+        best = {k: float(self.worth[i]) / (self.unit or 1.0) for k, i in self.edits.items() if self.worth[i] > 0}
         keys = {"\x1f".join(map(str, k)): k for k in best}
         chosen = self._pick({s: best[k] for s, k in keys.items()}, int(2 ** self.rng.integers(1, 6)))
         for name in self.names:
@@ -404,9 +400,7 @@ class TextSearch:
         order = np.argsort(-self.fitness, kind="stable")[:6].tolist()
         for name in self.names:
             if len(self.names) == 1 or self.rng.random() < 0.5:
-                other = str(
-                    self.history[order[int(self.rng.integers(len(order)))]].values.get(name, texts[name])
-                )
+                other = str(self.history[order[int(self.rng.integers(len(order)))]].values.get(name, texts[name]))
                 if len(self.names) > 1:
                     texts[name] = other
                 else:
@@ -442,12 +436,9 @@ class TextSearch:
         """Remove a few words, those history values least first."""
         name = self._one(self.names)
         words = {
-            w: math.exp(-1.5 * self._worth(name, w) + 1.5 * self._worth(name, w, False))
-            for w in _words(texts[name])
+            w: math.exp(-1.5 * self._worth(name, w) + 1.5 * self._worth(name, w, False)) for w in _words(texts[name])
         }
-        self._remove(
-            texts, name, self._pick(words, int(2 ** self.rng.integers(0, 4)), spread=0.6), whole=False
-        )
+        self._remove(texts, name, self._pick(words, int(2 ** self.rng.integers(0, 4)), spread=0.6), whole=False)
         return f"Removes a few words of {name!r}."
 
 

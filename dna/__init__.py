@@ -1,0 +1,1 @@
+"""Genes, DNA, mutations, events, and the stores that keep them."""

@@ -15,6 +15,9 @@ GeneValue = str | float | int | bool
 """What a gene may hold: JSON-plain, so that it can be stored, hashed and shown."""
 
 
+_NAME_CHARS = 200
+
+
 class _Gene(BaseModel):
     """What all kinds of gene share."""
 
@@ -178,9 +181,7 @@ class CodeGene(_Gene):
         return f"Python source of at most {self.max_chars} characters"
 
 
-Gene = Annotated[
-    NumberGene | IntegerGene | ChoiceGene | FlagGene | TextGene | CodeGene, Field(discriminator="kind")
-]
+Gene = Annotated[NumberGene | IntegerGene | ChoiceGene | FlagGene | TextGene | CodeGene, Field(discriminator="kind")]
 """Any kind of gene; `kind` tells which when it is read back from JSON."""
 
 
@@ -190,8 +191,6 @@ def _encodable(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
 
 
 def number(
@@ -267,7 +266,7 @@ def declared(name: str, gene: Gene) -> Gene:
             f"gene {name!r} is {gene!r}",
             hint="Declare it with text(), number(), integer(), choice(), flag() or code().",
         )
-    if not name or len(name) > 200 or not name.isprintable():
+    if not name or len(name) > _NAME_CHARS or not name.isprintable():
         raise InvalidGene(f"{name!r} is no name for a gene", hint="Use 1 to 200 printable characters.")
     try:
         low, high = getattr(gene, "low", 0), getattr(gene, "high", 1)

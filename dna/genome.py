@@ -82,9 +82,7 @@ class SystemDNA(BaseModel):
         if gene is None:
             raise InvalidMutation(f"unknown gene {name!r}.", hint=f"The genes are: {', '.join(self.genes)}.")
         if gene.locked:
-            raise InvalidMutation(
-                f"gene {name!r} is locked.", hint="Only its owner may change it, in the application."
-            )
+            raise InvalidMutation(f"gene {name!r} is locked.", hint="Only its owner may change it, in the application.")
         try:
             return gene.check(value)
         except InvalidGene as error:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .canonical import checksum
 from .genes import GeneValue
 
+
 class Mutation(BaseModel):
     """A set of gene values proposed to replace those of one particular DNA."""
 

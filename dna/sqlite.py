@@ -59,7 +59,8 @@ class SQLiteDNAStore:
             live = head.checksum if head else None
             if live != expected:
                 raise StaleParent(
-                    f"the live DNA of {dna.app!r} is {str(live)[:12]}, not {str(expected)[:12]}: another run changed it.",
+                    f"the live DNA of {dna.app!r} is {str(live)[:12]}, not {str(expected)[:12]}:"
+                    " another run changed it.",
                     hint="Read it again and propose from there; nothing was written.",
                 )
             connection.execute(
@@ -75,9 +76,7 @@ class SQLiteDNAStore:
             "SELECT checksum, document FROM dna WHERE app = ? AND generation = ?", [app, generation]
         )
         if row is None:
-            raise UnknownRun(
-                f"{app!r} has no generation {generation}.", hint="`bedrock-evolution history` lists them."
-            )
+            raise UnknownRun(f"{app!r} has no generation {generation}.", hint="`bedrock-evolution history` lists them.")
         return _read(*row)
 
     def history(self, app: str, *, limit: int = 50) -> list[SystemDNA]:
@@ -110,6 +109,18 @@ class SQLiteDNAStore:
             values = {name: gene.value for name, gene in old.genes.items() if name in head.genes}
             restored = head.successor(values, mutation=f"restore-{generation}", fitness=old.fitness)
             return self.commit(head.checksum, restored, event)
+
+    def lineage(self, app: str) -> Iterator[SystemDNA]:
+        """Yield every generation, oldest first."""
+        after = -1
+        while rows := self._database.rows(
+            "SELECT generation, checksum, document FROM dna WHERE app = ? AND generation > ?"
+            " ORDER BY generation LIMIT ?",
+            [app, after, _PAGE],
+        ):
+            for _, checksum, document in rows:
+                yield _read(checksum, document)
+            after = rows[-1][0]
 
     def apps(self) -> list[str]:
         """Return the names of the applications in this file."""

@@ -1,0 +1,1 @@
+"""Evaluation, promotion statistics, and the record of runs."""

@@ -42,6 +42,11 @@ class Cases:
         """Whether this is one deterministic objective and no sample of cases."""
         return len(self.train) == 1 and self.train == self.validation == self.test
 
+    @property
+    def sizes(self) -> dict[Part, int]:
+        """How many cases each part has."""
+        return {part: len(self.part(part)) for part in PARTS}
+
     def part(self, name: Part) -> tuple[Any, ...]:
         """Return the cases of one part."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -124,6 +129,5 @@ def _by_rank(hashes: Sequence[str]) -> list[Part]:
     cuts = round(len(distinct) * _TRAIN), round(len(distinct) * _VALIDATION)
     rank = {digest: place for place, digest in enumerate(distinct)}
     return [
-        "train" if rank[digest] < cuts[0] else "validation" if rank[digest] < cuts[1] else "test"
-        for digest in hashes
+        "train" if rank[digest] < cuts[0] else "validation" if rank[digest] < cuts[1] else "test" for digest in hashes
     ]

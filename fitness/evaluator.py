@@ -106,7 +106,7 @@ class Evaluator:
 
     def _called(self, job: Job) -> Any:
         if self.batch:
-            extra = {"seeds": list(job.seeds)} if self.seeded else {}
+            extra: dict[str, Any] = {"seeds": list(job.seeds)} if self.seeded else {}
             return self.function(dict(job.values), list(job.cases), **extra)
         extra = {"seed": job.seeds[0]} if self.seeded else {}
         return self.function(dict(job.values), job.cases[0], **extra)
@@ -115,7 +115,11 @@ class Evaluator:
 def raised(error: BaseException) -> Outcome:
     """Record what an evaluator raised, in one bounded line."""
     text = " ".join(str(error).split())[:_MESSAGE_CHARS]
-    return failed(f"the evaluator raised {type(error).__name__}: {text}" if text else f"the evaluator raised {type(error).__name__}")
+    return failed(
+        f"the evaluator raised {type(error).__name__}: {text}"
+        if text
+        else f"the evaluator raised {type(error).__name__}"
+    )
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:

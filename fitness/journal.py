@@ -134,30 +134,28 @@ class Journal:
         """
         found = self._runs("WHERE run_id = ?", [run_id])
         if not found:
-            raise UnknownRun(f"there is no run {run_id!r} in this store.", hint="`bedrock-evolution status` lists the runs.")
+            raise UnknownRun(
+                f"there is no run {run_id!r} in this store.", hint="`bedrock-evolution status` lists the runs."
+            )
         return found[0]
 
     def runs(self, app: str | None = None, *, limit: int = 20) -> list[RunRecord]:
         """Return the newest runs, newest first."""
-        return self._runs(
-            "WHERE ? IS NULL OR app = ? ORDER BY started_at DESC, rowid DESC LIMIT ?", [app, app, limit]
-        )
+        return self._runs("WHERE ? IS NULL OR app = ? ORDER BY started_at DESC, rowid DESC LIMIT ?", [app, app, limit])
 
     def _runs(self, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
         rows = self._database.rows(
             f"SELECT run_id, app, seed, status, started_at, request, summary FROM runs {where}",  # noqa: S608  # no outside text
             parameters,
         )
-        return [RunRecord(*row[:5], json.loads(row[5]), json.loads(row[6])) for row in rows]
+        return [RunRecord(*told, json.loads(request), json.loads(summary)) for *told, request, summary in rows]
 
     def set_status(self, run_id: str, status: RunStatus, summary: Mapping[str, Any] | None = None) -> None:
         """Record where a run stands; a summary replaces the earlier one."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE runs SET status = ? WHERE run_id = ?", [status, run_id])
             if summary is not None:
-                connection.execute(
-                    "UPDATE runs SET summary = ? WHERE run_id = ?", [json.dumps(dict(summary)), run_id]
-                )
+                connection.execute("UPDATE runs SET summary = ? WHERE run_id = ?", [json.dumps(dict(summary)), run_id])
 
     # -- trials
 
@@ -177,7 +175,15 @@ class Journal:
             "INSERT OR REPLACE INTO trials (run_id, generation, slot, genes, status, fitness, document)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (run_id, t.generation, t.slot, t.genes, t.status, t.fitness, json.dumps(_document(t), ensure_ascii=False))
+                (
+                    run_id,
+                    t.generation,
+                    t.slot,
+                    t.genes,
+                    t.status,
+                    t.fitness,
+                    json.dumps(_document(t), ensure_ascii=False),
+                )
                 for t in trials
             ],
         )
@@ -223,7 +229,9 @@ class Journal:
             parameters,
         )
         return [
-            TrialRecord(generation=row[0], slot=row[1], genes=row[2], status=row[3], fitness=row[4], **json.loads(row[5]))
+            TrialRecord(
+                generation=row[0], slot=row[1], genes=row[2], status=row[3], fitness=row[4], **json.loads(row[5])
+            )
             for row in rows
         ]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..clock import derive_seed
 from ..errors import BudgetExhausted
-from .cases import MIN_VALIDATION, PARTS, Cases, Part
+from .cases import MIN_VALIDATION, PARTS, Part
 
 _STANDING_SHARE = 0.4
 """Share of a tight budget spent on scoring the live DNA and the sealed test; the rest is for candidates."""
@@ -31,39 +32,40 @@ class Panels:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
-def plan_panels(cases: Cases, *, max_evaluations: int | None, seed: int) -> Panels:
+def plan_panels(sizes: Mapping[Part, int], *, max_evaluations: int | None, seed: int) -> Panels:
     """Choose the panels of a run.
 
     Args:
-        cases: The application's cases.
+        sizes: How many cases each part has; one of each is a single objective.
         max_evaluations: The run's hard limit; None for no limit, which takes every case.
         seed: The run's seed.
 
     Raises:
         BudgetExhausted: The limit is too small to score the live DNA and one candidate.
     """
-    if cases.single:
+    if set(sizes.values()) == {1}:
         _affords(_SINGLE_LEAST, max_evaluations)
         return Panels(train=(0,), validation=(0,), test=(0,))
-    sizes = {part: len(cases.part(part)) for part in PARTS}
+    totals = dict(sizes)
     least = {part: min(sizes[part], _LEAST[part]) for part in PARTS}
     _affords(2 * (least["train"] + least["validation"] + least["test"]), max_evaluations)
     if max_evaluations is not None:
         standing = sizes["train"] + sizes["validation"] + 2 * sizes["test"]
         share = min(1.0, _STANDING_SHARE * max_evaluations / standing)
-        sizes = {part: max(least[part], int(sizes[part] * share)) for part in PARTS}
-    return Panels(**{part: _shuffled(len(cases.part(part)), sizes[part], seed, part) for part in PARTS})
+        sizes = {part: max(least[part], int(totals[part] * share)) for part in PARTS}
+    return Panels(**{part: _shuffled(totals[part], sizes[part], seed, part) for part in PARTS})
 
 
 def _affords(needed: int, limit: int | None) -> None:
     if limit is not None and limit < needed:
         raise BudgetExhausted(
-            f"a budget of {limit} evaluations cannot decide anything: scoring the live genes and one candidate takes {needed}.",
+            f"a budget of {limit} evaluations cannot decide anything:"
+            f" scoring the live genes and one candidate takes {needed}.",
             hint=f"Give max_evaluations={needed} or more; nothing was run.",
         )
 
 
 def _shuffled(total: int, size: int, seed: int, part: Part) -> tuple[int, ...]:
     order = list(range(total))
-    random.Random(derive_seed(seed, "panel", part)).shuffle(order)
+    random.Random(derive_seed(seed, "panel", part)).shuffle(order)  # noqa: S311  # no secret: it must be repeatable
     return tuple(order[:size])

@@ -148,7 +148,6 @@ def scale_of(differences: Sequence[float]) -> float:
     return float(np.sqrt(np.mean(sizes**2))) if sizes.size else 0.0
 
 
-
 def _mixture(logs: FloatArray, weights: FloatArray) -> float:
     """Return the capital of a bettor who split it over several constant bets, without overflow."""
     top = float(logs.max())

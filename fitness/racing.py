@@ -18,7 +18,7 @@ from .cases import Part
 from .journal import TrialRecord
 from .promotion import Evidence, PromotionRule, scale_of
 from .score import Outcome
-from .scorer import Request, Scorer
+from .scorer import Request, Scorer, genes_key
 
 CERTAIN_Z = 1000.0
 """Stands for a difference without any variance, so that records stay JSON-plain."""
@@ -115,9 +115,7 @@ class Race:
         request = Request(values, "test", self._scorer.panels.test, sample)
         return mean(_scores(request, self._scorer.score([request], final=True)[0]))
 
-    def screen(
-        self, head: HeadScores, trials: Sequence[tuple[TrialRecord, Values]], *, best_gain: float
-    ) -> Screening:
+    def screen(self, head: HeadScores, trials: Sequence[tuple[TrialRecord, Values]], *, best_gain: float) -> Screening:
         """Race candidates on the training panel.
 
         Args:
@@ -166,27 +164,27 @@ class Race:
         """
         if self.single:
             evidence = self._rule.strict(trial.gain or 0.0, test=test)
-            return replace(trial, status="gated", evidence=evidence_json(evidence)), evidence
+            return replace(
+                trial, status="gated", evidence=evidence_json(evidence, trial.genes, genes_key(head.values))
+            ), evidence
         panel = self._scorer.panels.validation
-        differences: list[float] = []
-        scale, credible_at = 0.0, None
         for size in _rungs(len(panel)):
-            request = Request(values, "validation", panel[:size])
-            outcome = self._scorer.score([request])[0]
+            outcome = self._scorer.score([Request(values, "validation", panel[:size])])[0]
             if failure := _first_failure(outcome):
-                nothing = self._rule.assess([], test=test)
-                return replace(trial, status="failed", reason=failure), replace(nothing, at_least=0.0)
-            differences = [(outcome[i].value or 0.0) - head.validation[i] for i in panel[:size]]
-            scale = scale or scale_of(differences)
-            evidence = self._rule.assess(differences, test=test, scale=scale)
-            if evidence.credible and credible_at is None:
-                credible_at = evidence
-            if credible_at is None and evidence.gain <= 0:
+                nothing = replace(self._rule.assess([], test=test), at_least=0.0)
+                return replace(trial, status="failed", reason=failure), nothing
+            scored = {index: o.value for index, o in outcome.items() if o.value is not None}
+            evidence = weigh(self._rule, scored, head.validation, panel, test=test)
+            if evidence.gain <= 0 and not evidence.credible:
                 break
-        # Evidence that once reached the threshold counts: that is what "anytime-valid" means.
-        final = evidence if evidence.credible or credible_at is None else replace(evidence, e_value=credible_at.e_value)
-        reason = "" if final.credible else f"gain {final.gain:+.4g} on {final.cases} validation cases is not credible"
-        return replace(trial, status="gated", evidence=evidence_json(final), reason=reason), final
+        reason = (
+            ""
+            if evidence.credible
+            else f"gain {evidence.gain:+.4g} on {evidence.cases} validation cases is not credible"
+        )
+        return replace(
+            trial, status="gated", evidence=evidence_json(evidence, trial.genes, genes_key(head.values)), reason=reason
+        ), evidence
 
     def promising(self, trial: TrialRecord, *, test: int) -> bool:
         """Whether a candidate's training gain, shrunk for having been selected, would pass the gate."""
@@ -225,9 +223,40 @@ def mean(scores: Scores) -> float:
     return math.fsum(scores.values()) / len(scores)
 
 
-def evidence_json(evidence: Evidence) -> dict[str, Any]:
-    """Return evidence as it is recorded."""
-    return asdict(evidence) | {"credible": evidence.credible, "confidence": evidence.confidence}
+def evidence_json(evidence: Evidence, genes: str, live: str) -> dict[str, Any]:
+    """Return evidence as it is recorded, with the names of the gene values it compares."""
+    return asdict(evidence) | {
+        "credible": evidence.credible,
+        "confidence": evidence.confidence,
+        "genes": genes,
+        "live": live,
+    }
+
+
+def weigh(
+    rule: PromotionRule, candidate: Mapping[int, float], live: Mapping[int, float], panel: Sequence[int], *, test: int
+) -> Evidence:
+    """Weigh a candidate on the panel cases it was scored on, rung by rung, as the race did when it ran.
+
+    Args:
+        rule: The promotion rule.
+        candidate: Its validation scores by case index.
+        live: The live DNA's.
+        panel: Case indices in the order they are scored.
+        test: Number of this proposal among all that were put to the rule.
+    """
+    scale, reached = 0.0, 0.0
+    evidence = rule.assess([], test=test)
+    for size in _rungs(len(panel)):
+        if any(index not in candidate for index in panel[:size]):
+            break
+        differences = [candidate[index] - live[index] for index in panel[:size]]
+        scale = scale or scale_of(differences)
+        evidence = rule.assess(differences, test=test, scale=scale)
+        if evidence.credible:
+            reached = max(reached, evidence.e_value)
+    # Evidence that once reached the threshold counts: that is what "anytime-valid" means.
+    return evidence if evidence.credible or not reached else replace(evidence, e_value=reached)
 
 
 def _rungs(total: int) -> list[int]:

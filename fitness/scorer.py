@@ -48,7 +48,7 @@ class Scorer:
         reserve: Evaluations of the limit that only the final report may use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all of them belong to one run
         self,
         *,
         run_id: str,
@@ -143,4 +143,3 @@ class Scorer:
             cases=tuple(part[case] for case in group),
             seeds=tuple(derive_seed(self._seed, "case", request.part, case, request.sample) for case in group),
         )
-

@@ -1,0 +1,1 @@
+"""Who may decide what: autonomy, approvals, audit, rollback, feedback."""

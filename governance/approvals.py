@@ -107,7 +107,7 @@ class Approvals:
             raise UnknownRun(f"there is no approval {approval_id!r}.", hint="`bedrock-evolution approvals` lists them.")
         return found[0]
 
-    def list(self, app: str, *, pending_only: bool = False) -> list[Approval]:
+    def listed(self, app: str, *, pending_only: bool = False) -> list[Approval]:
         """Return an application's approvals, newest first."""
         return self._select(
             "app = ? AND (status = 'pending' OR NOT ?) ORDER BY asked_at DESC, rowid DESC", [app, pending_only]
@@ -119,4 +119,6 @@ class Approvals:
             f' "by", why FROM approvals WHERE {where}',
             parameters,
         )
-        return [Approval(*row[:6], json.loads(row[6]), *row[7:]) for row in rows]
+        return [
+            Approval(*row[:6], question=json.loads(row[6]), answered_at=row[7], by=row[8], why=row[9]) for row in rows
+        ]

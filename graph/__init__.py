@@ -1,0 +1,1 @@
+"""The LangGraph state machine: state, nodes, routes, checkpoints, and the Studio entry."""

@@ -20,6 +20,7 @@ from .state import EvolutionState
 
 _FEEDBACK_CHARS = 300
 _SHOWN_CHARS = 600
+_REMARKS = 10
 _RATIONALE_CHARS = 160
 
 
@@ -115,11 +116,15 @@ class _Evidence:
         return {
             "live_fitness": scores.train_fitness,
             "cases": len(scores.train),
-            "trials": [self._told(trial, scores) for trial in known],
+            "trials": [self._told(trial) for trial in known],
             "failures": self._failures(scores, failures // self._share),
+            "feedback": [
+                {"source": remark.source, "text": remark.text[:_FEEDBACK_CHARS]}
+                for remark in self._services.feedback.newest(self._services.app, limit=_REMARKS)
+            ],
         }
 
-    def _told(self, trial: TrialRecord, scores: HeadScores) -> dict[str, Any]:
+    def _told(self, trial: TrialRecord) -> dict[str, Any]:
         values = self._services.values_of(trial)
         live = self._head.values
         return {

@@ -47,7 +47,7 @@ def build(services: Services, checkpointer: BaseCheckpointSaver[str] | None = No
     graph = StateGraph(EvolutionState, input_schema=EvolutionInput, output_schema=EvolutionOutput)
     graph.add_node("begin", partial(begin, services))
     for name, (node, route, targets) in _STEPS.items():
-        graph.add_node(name, _guarded(name, node, services))
+        graph.add_node(name, partial(_guarded, name, node, services))
         graph.add_conditional_edges(name, routes.unless_failed(route), [*targets, "heal", "report"])
     graph.add_node("heal", partial(heal, services))
     graph.add_node("report", partial(report, services))
@@ -58,23 +58,19 @@ def build(services: Services, checkpointer: BaseCheckpointSaver[str] | None = No
     return graph.compile(checkpointer=checkpointer, name="evolution")
 
 
-def _guarded(name: str, node: Node, services: Services) -> Callable[[EvolutionState], dict[str, Any]]:
-    """Turn a node's failures into state that routes read: a spent budget, or an incident for the healer.
+def _guarded(name: str, node: Node, services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Run a node; turn its failures into state that routes read: a spent budget, or an incident for the healer.
 
     What only the caller can mend (bad input) is raised to the caller.
     """
-
-    def run(state: EvolutionState) -> dict[str, Any]:
-        try:
-            update = node(services, state)
-        except BudgetExhausted as spent:
-            return {"status": "budget", "message": str(spent)}
-        except EvolutionError as error:
-            if isinstance(error, UsageError) and not isinstance(error, StoreError):
-                raise
-            before = state.get("incident")
-            attempts = before["attempts"] + 1 if before and before["node"] == name else 1
-            return {"incident": incident_of(error, node=name, attempts=attempts)}
-        return update | {"incident": None} if state.get("incident") else update
-
-    return run
+    try:
+        update = node(services, state)
+    except BudgetExhausted as spent:
+        return {"status": "budget", "message": str(spent)}
+    except EvolutionError as error:
+        if isinstance(error, UsageError) and not isinstance(error, StoreError):
+            raise
+        before = state.get("incident")
+        attempts = before["attempts"] + 1 if before and before["node"] == name else 1
+        return {"incident": incident_of(error, node=name, attempts=attempts)}
+    return update | {"incident": None} if state.get("incident") else update

@@ -11,11 +11,12 @@ from ..dna.events import EventDraft
 from ..dna.mutation import Mutation
 from ..errors import StaleParent, UsageError
 from ..fitness.journal import TrialRecord
-from ..governance.approvals import Approval
+from ..governance.approvals import Approval, Verdict
 from .advise import transcript
 from .services import Services
 from .state import EvolutionState, Release
 
+_VERDICTS: dict[str, Verdict] = {"approve": "approve", "reject": "reject"}
 _OUTCOMES = {"REJECT": "rejected", "DEFER": "deferred"}
 
 
@@ -109,10 +110,12 @@ def _answered(services: Services, approval: Approval) -> Approval:
         approval = services.approvals.get(approval.approval_id)
         if approval.status != "pending":
             break
-        verdict, by, why = (str((answer if isinstance(answer, dict) else {}).get(k) or "") for k in ("verdict", "by", "why"))
-        if verdict not in ("approve", "reject"):
+        given = answer if isinstance(answer, dict) else {}
+        verdict = _VERDICTS.get(str(given.get("verdict")))
+        if verdict is None:
             problem = f"{answer!r} is no verdict"
             continue
+        by, why = str(given.get("by") or ""), str(given.get("why") or "")
         try:
             approval = services.approvals.answer(approval.approval_id, verdict, by=by, why=why)
         except UsageError as error:
@@ -140,7 +143,7 @@ def apply(services: Services, state: EvolutionState) -> dict[str, Any]:
     services.journal.record(state["run_id"], [replace(record, status="promoted", evidence=evidence, reason="")])
     place = (release["generation"], release["slot"])
     pool = [entry for entry in state["pool"] if (entry["generation"], entry["slot"]) != place]
-    return {"pool": pool, "head": {"checksum": dna.checksum, "generation": dna.generation}}
+    return {"pool": pool}
 
 
 def record(services: Services, state: EvolutionState) -> dict[str, Any]:
@@ -151,9 +154,7 @@ def record(services: Services, state: EvolutionState) -> dict[str, Any]:
         return {}
     trial, mutation = _released(services, state, release)
     outcome = _OUTCOMES.get(decision["verdict"], "rejected")
-    services.store.append(
-        _event(services, state, outcome, mutation, why=decision["why"], actor=str(decision["by"]))
-    )
+    services.store.append(_event(services, state, outcome, mutation, why=decision["why"], actor=str(decision["by"])))
     reason = f"{outcome} by {decision['by']}: {decision['why']}"
     services.journal.record(state["run_id"], [replace(trial, status="rejected", reason=reason)])
     place = (release["generation"], release["slot"])
@@ -175,7 +176,9 @@ def _event(
 ) -> EventDraft:
     release, decision = state["release"], state["decision"]
     trials = services.journal.trials(state["run_id"], generation=state["generation"])
-    data: dict[str, Any] = {"trials": [{"mutation": t.mutation, "status": t.status, "fitness": t.fitness} for t in trials]}
+    data: dict[str, Any] = {
+        "trials": [{"mutation": t.mutation, "status": t.status, "fitness": t.fitness} for t in trials]
+    }
     if mutation is not None:
         data |= {"changes": mutation.changes, "rationale": mutation.rationale, "origin": mutation.origin}
     if release is not None:

@@ -33,7 +33,11 @@ def heal(services: Services, state: EvolutionState) -> dict[str, Any]:
         )
     )
     if action == "stop":
-        return {"status": "failed", "message": f"{incident['message']} {incident['hint']}".strip(), "incident": incident | {"action": action}}
+        return {
+            "status": "failed",
+            "message": f"{incident['message']} {incident['hint']}".strip(),
+            "incident": incident | {"action": action},
+        }
     return {"incident": incident | {"action": action}}
 
 
@@ -61,7 +65,7 @@ def _sealed_test(services: Services, state: EvolutionState) -> dict[str, float]:
 
 def summed_up(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Return what is known of a run so far, JSON-plain, without scoring anything."""
-    run_id, cases = state["run_id"], services.cases
+    run_id = state["run_id"]
     head = services.store.head(services.app) or services.declared
     start = state.get("start") or {"generation": head.generation, "fitness": None}
     spend = services.gateway.ledger.run_spend(run_id)
@@ -83,13 +87,11 @@ def summed_up(services: Services, state: EvolutionState) -> dict[str, Any]:
         "model_calls": spend.calls,
         "failed_model_calls": spend.failed_calls,
         "model": "local" if services.gateway.local else "bedrock",
-        "cases": {"train": len(cases.train), "validation": len(cases.validation), "test": len(cases.test)},
+        "cases": services.cases.sizes,
     }
 
 
 def _fitness(state: EvolutionState, head: SystemDNA) -> float | None:
-    """The live DNA's validation fitness: as it was promoted in this generation, or as it was observed."""
+    """The live DNA's validation fitness: as it was observed, or as it was promoted since."""
     observed = state.get("head")
-    if head.fitness is not None and (observed is None or observed["checksum"] == head.checksum):
-        return head.fitness
-    return state.get("fitness")
+    return state.get("fitness") if observed is None or observed["checksum"] == head.checksum else head.fitness

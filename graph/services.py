@@ -28,6 +28,7 @@ from ..fitness.scorer import Scorer
 from ..fitness.workers import Workers
 from ..governance.approvals import Approvals
 from ..governance.autonomy import AutonomyController
+from ..governance.feedback import FeedbackQueue
 from ..settings import Budget, Settings
 
 _KEPT_SNAPSHOTS = 64
@@ -59,6 +60,7 @@ class Services:
     store: DNAStore
     journal: Journal
     approvals: Approvals
+    feedback: FeedbackQueue
     gateway: ModelGateway
     advisor: EvolutionAdvisor
     decision: BedrockDecisionEngine
@@ -102,7 +104,7 @@ class Services:
 
     def panels(self, *, seed: int, max_evaluations: int | None) -> Panels:
         """Return the panels of a run."""
-        return plan_panels(self.cases, max_evaluations=max_evaluations, seed=seed)
+        return plan_panels(self.cases.sizes, max_evaluations=max_evaluations, seed=seed)
 
     def snapshot(self, generation: int) -> SystemDNA:
         """Return the DNA of a generation, from memory where possible."""
@@ -139,4 +141,8 @@ class Services:
             **request,
             "max_evaluations": self.budget.max_evaluations,
             "cases": self.cases.fingerprint,
+            "sizes": self.cases.sizes,
+            "alpha": self.settings.alpha,
+            "score_range": self.evaluator.score_range,
+            "deterministic": self.deterministic,
         }

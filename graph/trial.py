@@ -26,9 +26,7 @@ def trial(services: Services, state: EvolutionState) -> dict[str, Any]:
     scores = run.head(head)
     fresh = [_as_proposed(record) for record in services.journal.trials(run_id, generation=generation)]
     best_gain = max((entry["gain"] for entry in state["pool"]), default=0.0)
-    screening = run.race.screen(
-        scores, [(record, services.values_of(record)) for record in fresh], best_gain=best_gain
-    )
+    screening = run.race.screen(scores, [(record, services.values_of(record)) for record in fresh], best_gain=best_gain)
     services.journal.record(run_id, screening.trials)
     failed = _failed_in_a_row(state["failed_trials"], screening.trials)
     if failed >= services.settings.max_failed_trials:
@@ -63,20 +61,19 @@ def _failed_in_a_row(before: int, trials: list[TrialRecord]) -> int:
 
 def _bred_from(pool: list[PoolEntry], trials: list[TrialRecord]) -> list[PoolEntry]:
     """Add what did better than the live DNA on all training cases; keep the best, by a gain shrunk for noise."""
-    entries = list(pool)
-    for record in trials:
-        if record.status == "scored" and (record.gain or 0.0) > 0:
-            entries.append(
-                PoolEntry(
-                    generation=record.generation,
-                    slot=record.slot,
-                    gain=record.gain or 0.0,
-                    z=record.z or 0.0,
-                    cases=record.cases,
-                    gated=False,
-                )
-            )
-    return sorted(entries, key=_shrunk_gain, reverse=True)[:POOL_SIZE]
+    bred = [
+        PoolEntry(
+            generation=record.generation,
+            slot=record.slot,
+            gain=record.gain,
+            z=record.z or 0.0,
+            cases=record.cases,
+            gated=False,
+        )
+        for record in trials
+        if record.status == "scored" and record.gain is not None and record.gain > 0
+    ]
+    return sorted([*pool, *bred], key=_shrunk_gain, reverse=True)[:POOL_SIZE]
 
 
 def _shrunk_gain(entry: PoolEntry) -> float:

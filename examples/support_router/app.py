@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bedrock_evolution import Budget, Evolution, Score, choice, flag, integer, number, text
 from router import NO_QUEUE, QUEUE_PREFIX, Route, route
+
+from bedrock_evolution import Budget, Evolution, Score, choice, flag, integer, number, text
 
 MESSAGES = Path(__file__).with_name("messages.csv")
 
@@ -26,8 +27,7 @@ DESCRIPTIONS = {
     "connectivity, maintenance and repair.",
     "product_questions": "Advice before a purchase: features, compatibility and availability of machines "
     "and accessories. Also recommendations for coffee beans.",
-    "subscription": "Managing a coffee subscription. The customer wants to change, pause, renew or cancel "
-    "the plan.",
+    "subscription": "Managing a coffee subscription. The customer wants to change, pause, renew or cancel the plan.",
     "privacy": "Data protection requests: access to personal data or its deletion. Also marketing "
     "consent, newsletter and cookies.",
     "partnership": "Business enquiries from companies, cafés and the press. Wholesale, resale, sponsoring "
@@ -95,5 +95,5 @@ evolution = Evolution(
     evaluate_all=score,
     cases=load_messages(),
     score_range=(0.0, 1.0),
-    budget=Budget(daily_usd=5, max_evaluations=400),
+    budget=Budget(daily_usd=5, max_evaluations=60_000),
 )

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bedrock_evolution.bedrock.search import Ancestor, Feedback, Proposal, propose
 from bedrock_evolution.dna.genes import (
     Gene,
@@ -22,8 +25,6 @@ from bedrock_evolution.dna.genes import (
     number,
     text,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 Values = Mapping[str, GeneValue]
 
@@ -54,11 +55,11 @@ def any_gene(draw: st.DrawFn) -> Gene:
         return flag(draw(st.booleans()), locked=locked)
     if kind == "code":
         return code("answer = 1", locked=locked)
-    value = draw(ANY_TEXT)
+    words = draw(ANY_TEXT)
     return text(
-        value,
-        min_chars=draw(st.integers(0, len(value))),
-        max_chars=len(value) + draw(st.integers(0, 60)),
+        words,
+        min_chars=draw(st.integers(0, len(words))),
+        max_chars=len(words) + draw(st.integers(0, 60)),
         locked=locked,
     )
 
@@ -119,9 +120,7 @@ def assert_valid(
 
 def plain_score(values: Values) -> float:
     """Score anything, the same in every process."""
-    return sum(
-        float(v) / (1 + abs(float(v))) if not isinstance(v, str) else len(v) % 7 for v in values.values()
-    )
+    return sum(float(v) / (1 + abs(float(v))) if not isinstance(v, str) else len(v) % 7 for v in values.values())
 
 
 @QUICK
@@ -149,8 +148,16 @@ def test_failed_and_extreme_trials_are_survived(genes: dict[str, Gene], scores: 
 
 @pytest.mark.parametrize(
     "note",
-    ["", " ", "\x00\x07\x1b[31m", "\ud800 lone", '"', "“”", "'" * 5000, "a" * 100_000, '"x" ' * 30_000]
-    + [
+    [
+        "",
+        " ",
+        "\x00\x07\x1b[31m",
+        "\ud800 lone",
+        '"',
+        "“”",
+        "'" * 5000,
+        "a" * 100_000,
+        '"x" ' * 30_000,
         "должно быть «привет»",
         "应该包含“退款”。不要“发票”",
         "🙂 " * 50,
@@ -159,7 +166,7 @@ def test_failed_and_extreme_trials_are_survived(genes: dict[str, Gene], scores: 
     ],
 )
 def test_any_feedback_becomes_nothing_but_bounded_text(note: str) -> None:
-    genes = {
+    genes: dict[str, Gene] = {
         "a": text("Bills.", max_chars=40),
         "b": text("Cards.", max_chars=2000),
         "n": number(1, low=0, high=2),
@@ -197,7 +204,11 @@ def test_a_small_space_is_exhausted_and_then_left() -> None:
 
 
 def test_nothing_searchable_gives_no_proposals() -> None:
-    genes = {"k": number(1.0, low=0.0, high=2.0, locked=True), "c": code("x = 1"), "t": text("", max_chars=0)}
+    genes: dict[str, Gene] = {
+        "k": number(1.0, low=0.0, high=2.0, locked=True),
+        "c": code("x = 1"),
+        "t": text("", max_chars=0),
+    }
     assert propose(genes, live_values(genes), [], [], count=4, seed=0) == []
 
 
@@ -317,8 +328,7 @@ def test_texts_learn_their_words_from_feedback_far_better_than_by_chance() -> No
         rng = np.random.default_rng(seed)
         pool = [w for m, _ in cases for w in m.split()]
         chance = max(
-            score({n: f"{g.value} " + " ".join(rng.choice(pool, 6)) for n, g in genes.items()})
-            for _ in range(32)
+            score({n: f"{g.value} " + " ".join(rng.choice(pool, 6)) for n, g in genes.items()}) for _ in range(32)
         )
         assert ours >= 0.95
         assert ours > chance + 0.15

@@ -125,9 +125,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(
-            target=self.process_request_thread, args=(request, client_address), daemon=True
-        )
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._lock:
             self._connections[request] = thread
         thread.start()
@@ -246,6 +244,4 @@ def _body(status: int, body: bytes, headers: dict[str, str] | None = None) -> _A
 
 def _streamed(frames: list[bytes]) -> _Answer:
     chunks = [f"{len(frame):x}\r\n".encode() + frame + b"\r\n" for frame in frames]
-    return _Answer(
-        200, {"content-type": CONTENT_TYPE, "transfer-encoding": "chunked"}, [*chunks, b"0\r\n\r\n"]
-    )
+    return _Answer(200, {"content-type": CONTENT_TYPE, "transfer-encoding": "chunked"}, [*chunks, b"0\r\n\r\n"])

@@ -110,9 +110,7 @@ def _parse(text: str, path: Path) -> list[dict[str, Any]]:
         case {"version": 1, "interactions": [_, *_] as interactions}:
             return [_interaction(item, f"{path}: interaction {n}") for n, item in enumerate(interactions)]
         case _:
-            raise CassetteError(
-                f"{path}: no cassette of version {_VERSION} with interactions; record it again"
-            )
+            raise CassetteError(f"{path}: no cassette of version {_VERSION} with interactions; record it again")
 
 
 def _interaction(item: Any, where: str) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _tool_choice(request: ConverseRequest) -> str | None:
 
 def _reply(answer: BaseMessage, request: ConverseRequest) -> Message:
     if not isinstance(answer, AIMessage):
-        raise ValueError(f"the chat model answered with a {type(answer).__name__}, not with an AIMessage")
+        raise TypeError(f"the chat model answered with a {type(answer).__name__}, not with an AIMessage")
     if answer.invalid_tool_calls:
         raise ValueError(f"the chat model made tool calls that cannot be parsed: {answer.invalid_tool_calls}")
     text = str(answer.text)

@@ -18,9 +18,7 @@ _CHECKSUM_BYTES = 4
 
 def event_frame(name: str, payload: Mapping[str, Any]) -> bytes:
     """Return the frame of one event, such as `contentBlockDelta`, with a JSON payload."""
-    return _frame(
-        {":event-type": name, ":content-type": "application/json", ":message-type": "event"}, payload
-    )
+    return _frame({":event-type": name, ":content-type": "application/json", ":message-type": "event"}, payload)
 
 
 def exception_frame(name: str, message: str) -> bytes:

@@ -87,9 +87,7 @@ def make_client(make_service: ClientFactory) -> ClientFactory:
 def make_model(make_client: ClientFactory) -> ModelFactory:
     """Return a factory of chat models over such clients."""
 
-    def make(
-        endpoint_url: str | None, *, region: str = "us-east-1", read_timeout: float = 5.0
-    ) -> ChatBedrockConverse:
+    def make(endpoint_url: str | None, *, region: str = "us-east-1", read_timeout: float = 5.0) -> ChatBedrockConverse:
         client = make_client(endpoint_url, region=region, read_timeout=read_timeout)
         return ChatBedrockConverse(
             model=MODEL_ID, client=client, bedrock_client=client, region_name=region, max_tokens=100

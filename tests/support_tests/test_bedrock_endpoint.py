@@ -1,7 +1,5 @@
 """The endpoint, driven by the real client."""
 
-# ruff: noqa: D103 - the name of a test says what it tests
-
 import re
 import threading
 import time
@@ -87,9 +85,7 @@ def test_text_reply(make_model: ModelFactory) -> None:
 def test_tool_use_reply(make_model: ModelFactory) -> None:
     with BedrockEndpoint(always(TOOL_USE)) as endpoint:
         answer = make_model(endpoint.url).bind_tools([weather]).invoke("Weather?")
-    assert answer.tool_calls == [
-        {"name": "weather", "args": TOOL_INPUT, "id": "tooluse_1", "type": "tool_call"}
-    ]
+    assert answer.tool_calls == [{"name": "weather", "args": TOOL_INPUT, "id": "tooluse_1", "type": "tool_call"}]
     assert answer.text == "Let me look."
     assert answer.response_metadata["stopReason"] == "tool_use"
 
@@ -106,9 +102,7 @@ def test_streaming_tool_use(make_model: ModelFactory, tool_input: dict[str, Any]
     call = {"toolUseId": "tooluse_1", "name": "weather", "input": tool_input}
     with BedrockEndpoint(always(Message([{"text": "Looking."}, {"toolUse": call}]))) as endpoint:
         answer = streamed(make_model(endpoint.url).bind_tools([weather]))
-    assert answer.tool_calls == [
-        {"name": "weather", "args": tool_input, "id": "tooluse_1", "type": "tool_call"}
-    ]
+    assert answer.tool_calls == [{"name": "weather", "args": tool_input, "id": "tooluse_1", "type": "tool_call"}]
     assert answer.response_metadata["stopReason"] == "tool_use"
     assert answer.usage_metadata is not None
 
@@ -123,9 +117,7 @@ def test_given_stop_reason_is_kept(make_model: ModelFactory) -> None:
 
 @BOTH_OPERATIONS
 def test_usage_counts_cache_tokens_as_bedrock_does(make_model: ModelFactory, stream: bool) -> None:
-    reply = Message(
-        TEXT.content, input_tokens=100, output_tokens=20, cache_read_tokens=4000, cache_write_tokens=300
-    )
+    reply = Message(TEXT.content, input_tokens=100, output_tokens=20, cache_read_tokens=4000, cache_write_tokens=300)
     with BedrockEndpoint(always(reply)) as endpoint:
         model = make_model(endpoint.url)
         answer = streamed(model) if stream else model.invoke("?")
@@ -213,9 +205,7 @@ def test_too_long_input_is_a_context_overflow(make_model: ModelFactory) -> None:
         ("ModelStreamErrorException", "modelStreamErrorException"),
     ],
 )
-def test_exception_in_mid_stream_comes_after_the_partial_text(
-    make_model: ModelFactory, code: str, name: str
-) -> None:
+def test_exception_in_mid_stream_comes_after_the_partial_text(make_model: ModelFactory, code: str, name: str) -> None:
     with BedrockEndpoint(always(Failure(code, "Enough.", mid_stream_after=3, partial=LONG_TEXT))) as endpoint:
         pieces: list[str] = []
         with pytest.raises(EventStreamError, match="Enough") as raised:
@@ -449,9 +439,7 @@ def test_chat_model_behind_the_wire_makes_tool_calls(make_model: ModelFactory, s
 
 
 def test_unsuitable_tool_use_ids_are_replaced_by_the_same_ones_every_time(make_model: ModelFactory) -> None:
-    calls = [
-        call("weather", given, city="Bern") for given in (None, "with space", "x" * 65, "twice", "twice")
-    ]
+    calls = [call("weather", given, city="Bern") for given in (None, "with space", "x" * 65, "twice", "twice")]
 
     def ids() -> list[str]:
         with BedrockEndpoint(from_chat_model(scripted(AIMessage("", tool_calls=calls)))) as endpoint:

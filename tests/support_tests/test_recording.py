@@ -1,7 +1,5 @@
 """Cassettes, recorded from the endpoint and replayed without it, by the real client."""
 
-# ruff: noqa: D103 - the name of a test says what it tests
-
 import asyncio
 import threading
 from collections.abc import Callable
@@ -181,9 +179,7 @@ def test_forty_concurrent_calls_are_recorded_and_replayed(cassette: Path, make_c
     assert tape.calls == 40
 
 
-def test_concurrent_streams_and_async_calls_are_recorded_and_replayed(
-    cassette: Path, make_model: ModelFactory
-) -> None:
+def test_concurrent_streams_and_async_calls_are_recorded_and_replayed(cassette: Path, make_model: ModelFactory) -> None:
     async def talk(url: str) -> list[str]:
         model = make_model(url)
 
@@ -193,9 +189,7 @@ def test_concurrent_streams_and_async_calls_are_recorded_and_replayed(
         async def invoke(text: str) -> str:
             return (await model.ainvoke(text)).text
 
-        return await asyncio.gather(
-            *[call(f"{call.__name__} {n}") for n in range(8) for call in (stream, invoke)]
-        )
+        return await asyncio.gather(*[call(f"{call.__name__} {n}") for n in range(8) for call in (stream, invoke)])
 
     with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
         live = asyncio.run(talk(endpoint.url))
@@ -204,9 +198,7 @@ def test_concurrent_streams_and_async_calls_are_recorded_and_replayed(
         assert asyncio.run(talk(DEAD_URL)) == live
 
 
-def test_equal_calls_are_replayed_in_order_and_no_more_often(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_equal_calls_are_replayed_in_order_and_no_more_often(cassette: Path, make_client: ClientFactory) -> None:
     replies = in_order(Message([{"text": "first"}]), Message([{"text": "second"}]))
     with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="record"):
         client = make_client(endpoint.url)
@@ -221,9 +213,7 @@ def test_equal_calls_are_replayed_in_order_and_no_more_often(
 def test_the_body_is_compared_as_json(cassette: Path, make_client: ClientFactory) -> None:
     def call(endpoint_url: str | None, **fields: Any) -> None:
         message = {"role": "user", "content": [{"text": "hello"}]}
-        make_client(endpoint_url).converse(
-            modelId=MODEL_ID, messages=[message], additionalModelRequestFields=fields
-        )
+        make_client(endpoint_url).converse(modelId=MODEL_ID, messages=[message], additionalModelRequestFields=fields)
 
     with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
         call(endpoint.url, top_k=5, seed=1)
@@ -234,9 +224,7 @@ def test_the_body_is_compared_as_json(cassette: Path, make_client: ClientFactory
         replay(cassette, different)
 
 
-def test_miss_fails_even_if_swallowed_and_says_what_differs(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_miss_fails_even_if_swallowed_and_says_what_differs(cassette: Path, make_client: ClientFactory) -> None:
     record(cassette, make_client, "hello world", "something else")
     client = make_client(DEAD_URL)
     place = r"messages\[0\].content\[0\].text has 'there' where 'world' was recorded \(character 6\)"
@@ -270,9 +258,7 @@ def test_unplayed_interaction_fails(cassette: Path, make_client: ClientFactory) 
     assert "interaction 0 (/model/" in str(raised.value)
 
 
-def test_error_of_the_test_is_not_hidden_by_unplayed_interactions(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_error_of_the_test_is_not_hidden_by_unplayed_interactions(cassette: Path, make_client: ClientFactory) -> None:
     record(cassette, make_client, "one")
     with pytest.raises(ZeroDivisionError), recorded(cassette, mode="replay"):
         raise ZeroDivisionError
@@ -343,9 +329,7 @@ def test_recording_nothing_is_an_error(cassette: Path) -> None:
     assert not cassette.exists()
 
 
-def test_call_that_never_got_a_response_cannot_be_recorded(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_call_that_never_got_a_response_cannot_be_recorded(cassette: Path, make_client: ClientFactory) -> None:
     def record_calls(client: Any) -> None:
         with recorded(cassette, mode="record"):
             ask(client, "first")
@@ -359,9 +343,7 @@ def test_call_that_never_got_a_response_cannot_be_recorded(
     assert not cassette.exists()
 
 
-def test_call_that_got_its_response_on_a_second_attempt_is_recorded(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_call_that_got_its_response_on_a_second_attempt_is_recorded(cassette: Path, make_client: ClientFactory) -> None:
     with BedrockEndpoint(in_order(Hang(30.0), Message([{"text": "fine"}]))) as endpoint:
         client = make_client(endpoint.url, read_timeout=0.1)
         with recorded(cassette, mode="record"):
@@ -372,9 +354,7 @@ def test_call_that_got_its_response_on_a_second_attempt_is_recorded(
         assert ask(make_client(None), "hello") == "fine"
 
 
-def test_one_client_serves_before_during_and_after_cassettes(
-    cassette: Path, make_client: ClientFactory
-) -> None:
+def test_one_client_serves_before_during_and_after_cassettes(cassette: Path, make_client: ClientFactory) -> None:
     send = URLLib3Session.send
     with BedrockEndpoint(echo) as endpoint:
         client = make_client(endpoint.url)
@@ -418,9 +398,7 @@ def test_call_that_waits_for_a_closed_cassette_does_not_reach_the_network(
         assert endpoint.requests == []
 
 
-def test_two_cassettes_at_once_are_refused(
-    cassette: Path, tmp_path: Path, make_client: ClientFactory
-) -> None:
+def test_two_cassettes_at_once_are_refused(cassette: Path, tmp_path: Path, make_client: ClientFactory) -> None:
     record(cassette, make_client, "hello")
     with recorded(cassette, mode="replay"):
         with pytest.raises(CassetteError, match="another cassette is active"):

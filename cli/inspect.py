@@ -1,0 +1,180 @@
+"""`status`, `history`, `show`, `diff`, `costs`: look at what is recorded; nothing here changes anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .options import App, AsJson, Store, chosen_app, open_store, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this group."""
+    for command in (status, history, show, diff, costs):
+        app.command()(command)
+
+
+def status(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
+    """Show the live DNA, the runs, and what waits for a person."""
+    from ..clock import SystemClock
+    from ..fitness.journal import Journal
+    from ..governance.approvals import Approvals
+
+    database, dna_store = open_store(store)
+    name = chosen_app(dna_store, app)
+    head = dna_store.head(name)
+    runs = Journal(database, SystemClock()).runs(name)
+    waiting = Approvals(database, SystemClock()).listed(name, pending_only=True)
+    if as_json:
+        live = (
+            None
+            if head is None
+            else {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness}
+        )
+        print_json({"app": name, "live": live, "runs": runs, "approvals": waiting})
+        return
+    if head is not None:
+        print(
+            f"{name}: DNA generation {head.generation} is live, fitness {_number(head.fitness)}, {head.checksum[:12]}"
+        )
+    _print_table(
+        ["run", "status", "seed", "fitness", "test", "trials"],
+        [
+            [
+                run.run_id,
+                run.status,
+                str(run.seed),
+                _change(run.summary, "fitness"),
+                _change(run.summary, "test_fitness"),
+                str(run.summary.get("trials", "")),
+            ]
+            for run in runs
+        ],
+    )
+    for approval in waiting:
+        print(f"waiting: {approval.approval_id} of {approval.run_id}: {approval.question['why']}")
+
+
+def history(
+    app: App = None,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many generations at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the generations of DNA, newest first, with the reason for each."""
+    _, dna_store = open_store(store)
+    name = chosen_app(dna_store, app)
+    reasons = {event.data.get("dna"): event for event in dna_store.events(name) if event.kind == "applied"}
+    rows: list[dict[str, Any]] = []
+    for dna in dna_store.history(name, limit=limit):
+        event = reasons.get(dna.checksum)
+        rows.append(
+            {
+                "generation": dna.generation,
+                "checksum": dna.checksum,
+                "fitness": dna.fitness,
+                "by": event.actor if event else "",
+                "why": event.why if event else (dna.mutation or "declared"),
+            }
+        )
+    if as_json:
+        print_json({"app": name, "generations": rows})
+        return
+    _print_table(
+        ["generation", "checksum", "fitness", "by", "why"],
+        [[str(r["generation"]), r["checksum"][:12], _number(r["fitness"]), r["by"], r["why"]] for r in rows],
+    )
+
+
+def show(
+    generation: Annotated[int, typer.Argument(min=0, help="Generation of the DNA.")],
+    app: App = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the genes of one generation."""
+    _, dna_store = open_store(store)
+    dna = dna_store.snapshot(chosen_app(dna_store, app), generation)
+    if as_json:
+        print_json({**dna.as_json(), "checksum": dna.checksum})
+        return
+    _print_table(["gene", "kind", "value"], [[name, gene.kind, str(gene.value)] for name, gene in dna.genes.items()])
+
+
+def diff(
+    a: Annotated[int, typer.Argument(min=0, help="Earlier generation.")],
+    b: Annotated[int, typer.Argument(min=0, help="Later generation.")],
+    app: App = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between two generations, gene by gene."""
+    from ..results import gene_changes
+
+    _, dna_store = open_store(store)
+    name = chosen_app(dna_store, app)
+    changes = gene_changes(dna_store.snapshot(name, a), dna_store.snapshot(name, b))
+    if as_json:
+        print_json({"app": name, "from": a, "to": b, "changes": list(changes)})
+        return
+    from rich.console import Console
+
+    from .report import described
+
+    console = Console(highlight=False)
+    for change in changes:
+        console.print(f"{change.gene}: ", described(change))
+    if not changes:
+        print("the same genes")
+
+
+def costs(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
+    """Show model spend by day, agent and model."""
+    from ..bedrock.ledger import Ledger
+    from ..clock import RandomIds, SystemClock
+    from ..settings import MICRO, Budget
+
+    database, dna_store = open_store(store)
+    name = chosen_app(dna_store, app)
+    ledger = Ledger(database, app=name, budget=Budget(), clock=SystemClock(), ids=RandomIds())
+    rows = [
+        {
+            "day": day,
+            "agent": agent,
+            "model": model,
+            "cost_usd": spend.micro_usd / MICRO,
+            "calls": spend.calls,
+            "failed_calls": spend.failed_calls,
+            "input_tokens": spend.input_tokens,
+            "output_tokens": spend.output_tokens,
+        }
+        for day, agent, model, spend in ledger.breakdown()
+    ]
+    if as_json:
+        print_json({"app": name, "spend": rows})
+    elif rows:
+        _print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+    else:
+        print("no model was called: the stand-in costs nothing")
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _change(summary: Any, name: str) -> str:
+    return f"{_number(summary.get(f'baseline_{name}'))} -> {_number(summary.get(name))}" if summary else ""

@@ -1,0 +1,74 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..dna.database import Database
+    from ..dna.sqlite import SQLiteDNAStore
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Store = Annotated[str | None, typer.Option(help="Store URL, sqlite:///path.db; default from the settings.")]
+App = Annotated[str | None, typer.Option("--app", help="Name of the application, where the store holds several.")]
+By = Annotated[str, typer.Option("--by", help="Name of the person who answers for it.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+
+
+def open_store(url: str | None) -> tuple[Database, SQLiteDNAStore]:
+    """Open a store that exists.
+
+    Raises:
+        StoreError: It does not exist, or cannot be used.
+    """
+    from pathlib import Path
+
+    from ..dna.database import SCHEME, Database
+    from ..dna.sqlite import SQLiteDNAStore
+    from ..errors import StoreError
+    from ..settings import Settings
+
+    url = url or Settings.load().store
+    if url.startswith(SCHEME) and not Path(url.removeprefix(SCHEME)).expanduser().exists():
+        raise StoreError(f"there is no store {url}.", hint="Run an application first, or name its store with --store.")
+    database = Database.from_url(url)
+    return database, SQLiteDNAStore(database)
+
+
+def chosen_app(store: SQLiteDNAStore, name: str | None) -> str:
+    """Return the application a command is about.
+
+    Raises:
+        UnknownRun: The store holds none, or not this one.
+        UsageError: It holds several, and none was named.
+    """
+    from ..errors import UnknownRun, UsageError
+
+    apps = store.apps()
+    if name is None and len(apps) > 1:
+        raise UsageError(f"the store holds several applications: {', '.join(apps)}.", hint="Name one with --app.")
+    if not apps or (name is not None and name not in apps):
+        raise UnknownRun(
+            f"the store holds no application{f' {name!r}' if name else ''}.",
+            hint=f"It holds: {', '.join(apps)}." if apps else "Run one first.",
+        )
+    return name or apps[0]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    import json
+    from dataclasses import asdict, is_dataclass
+
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    print(json.dumps(plain, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    from dataclasses import asdict, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return dict(value) if hasattr(value, "keys") else list(value)
