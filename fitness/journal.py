@@ -148,7 +148,10 @@ class Journal:
             f"SELECT run_id, app, seed, status, started_at, request, summary FROM runs {where}",  # noqa: S608  # no outside text
             parameters,
         )
-        return [RunRecord(*told, json.loads(request), json.loads(summary)) for *told, request, summary in rows]
+        return [
+            RunRecord(run_id, app, seed, status, started_at, json.loads(request), json.loads(summary))
+            for run_id, app, seed, status, started_at, request, summary in rows
+        ]
 
     def set_status(self, run_id: str, status: RunStatus, summary: Mapping[str, Any] | None = None) -> None:
         """Record where a run stands; a summary replaces the earlier one."""

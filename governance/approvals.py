@@ -119,6 +119,9 @@ class Approvals:
             f' "by", why FROM approvals WHERE {where}',
             parameters,
         )
-        return [
-            Approval(*row[:6], question=json.loads(row[6]), answered_at=row[7], by=row[8], why=row[9]) for row in rows
-        ]
+        return [_read(row) for row in rows]
+
+
+def _read(row: tuple[Any, ...]) -> Approval:
+    approval_id, app, run_id, mutation_id, status, asked_at, question, answered_at, by, why = row
+    return Approval(approval_id, app, run_id, mutation_id, status, asked_at, json.loads(question), answered_at, by, why)
