@@ -63,7 +63,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        pyproject_toml_table_header=("tool", "bedrock-evolution"),
     )
 
     model: ModelMode | None = None
@@ -119,8 +118,12 @@ _HINT = (
 
 def _reading(pyproject: Path | None) -> type[Settings]:
     """Return the settings class with its sources in order: constructor, environment, this file."""
+    if pyproject is None:
+        return Settings
 
     class Located(Settings):
+        model_config = SettingsConfigDict(pyproject_toml_table_header=("tool", "bedrock-evolution"))
+
         @classmethod
         def settings_customise_sources(
             cls,
@@ -130,8 +133,6 @@ def _reading(pyproject: Path | None) -> type[Settings]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            if pyproject is None:
-                return init_settings, env_settings
             return init_settings, env_settings, PyprojectTomlConfigSettingsSource(settings_cls, pyproject)
 
     return Located

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -62,13 +63,14 @@ class EvolutionAdvisor:
             "advisor", tools=ADVISOR_TOOLS, answer=Advice, desk=AdvisorDesk, gateway=gateway, attempts=attempts
         )
 
-    def advise(self, desk: AdvisorDesk, *, generation: int, seed: int) -> Reply[Advice]:
+    def advise(self, desk: AdvisorDesk, *, generation: int, seed: int, trend: Sequence[float]) -> Reply[Advice]:
         """Fill the desk with accepted proposals, and explain them.
 
         Args:
             desk: The live DNA and the records of the run.
             generation: Generation of the run that the proposals are for.
             seed: Seed of this generation's proposals.
+            trend: Validation fitness of the live DNA in the newest generations, oldest first.
 
         Raises:
             BudgetExhausted: A model call does not fit a cap.
@@ -84,15 +86,16 @@ class EvolutionAdvisor:
             f"Generation {generation} of {desk.dna.app!r}. Propose at most {desk.candidates} candidates."
             f" Categories: {', '.join(desk.engine.categories)}."
         )
-        return self._agent.run(brief_with(text, _situation(desk, generation, seed)), desk, unusable=unusable)
+        return self._agent.run(brief_with(text, _situation(desk, generation, seed, trend)), desk, unusable=unusable)
 
 
-def _situation(desk: AdvisorDesk, generation: int, seed: int) -> dict[str, Any]:
+def _situation(desk: AdvisorDesk, generation: int, seed: int, trend: Sequence[float]) -> dict[str, Any]:
     return {
         "app": desk.dna.app,
         "generation": generation,
         "seed": seed,
         "candidates": desk.candidates,
+        "fitness_trend": [round(fitness, 4) for fitness in trend],
         # What is at its default is left out, to save tokens.
         "genes": {
             name: {"kind": gene.kind, **gene.model_dump(mode="json", exclude_defaults=True)}

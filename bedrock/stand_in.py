@@ -96,6 +96,8 @@ class _Conversation:
 
 
 def _name(tool: Any) -> str:
+    if isinstance(tool, BaseTool):
+        return tool.name
     return str(convert_to_openai_tool(tool)["function"]["name"])
 
 

@@ -19,7 +19,7 @@ from .services import Services
 from .state import EvolutionState
 
 _FEEDBACK_CHARS = 300
-_SHOWN_CHARS = 600
+_SHOWN_CHARS = 300
 _REMARKS = 10
 _RATIONALE_CHARS = 160
 
@@ -44,7 +44,12 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
         candidates=max(1, wanted // 2) if "fewer_candidates" in measures else wanted,
         origin="stand-in" if services.gateway.route(task) == STAND_IN else "model",
     )
-    reply = services.advisor.advise(desk, generation=generation, seed=derive_seed(state["seed"], "propose", generation))
+    reply = services.advisor.advise(
+        desk,
+        generation=generation,
+        seed=derive_seed(state["seed"], "propose", generation),
+        trend=state["trend"],
+    )
     order = [name for name in reply.answer.strategy.ordered() if name in desk.accepted]
     ordered = [desk.accepted[name] for name in dict.fromkeys([*order, *desk.accepted])]
     trials = [_trial(generation, slot, head, mutation) for slot, mutation in enumerate(ordered)]

@@ -43,7 +43,7 @@ def heal(services: Services, state: EvolutionState) -> dict[str, Any]:
 
 def report(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Score the sealed test cases, once, and sum the run up."""
-    status = "budget" if state.get("budget_spent") else state["status"]
+    status = "budget" if state.get("ending") == "budget" else state["status"]
     status = "done" if status == "running" else status
     tests = {} if status == "failed" else _sealed_test(services, state)
     summary = summed_up(services, state) | {"status": status, **tests}

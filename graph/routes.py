@@ -46,7 +46,7 @@ def after_approve(state: EvolutionState) -> str:
 
 def next_generation(state: EvolutionState) -> str:
     """Begin the next generation, or report when this was the last."""
-    return "report" if state["final"] else "observe"
+    return "report" if state["ending"] else "observe"
 
 
 def after_heal(state: EvolutionState) -> str:

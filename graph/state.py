@@ -9,8 +9,10 @@ from typing_extensions import TypedDict
 
 RunStatus = Literal["running", "done", "failed", "budget"]
 
+Ending = Literal["", "generations", "candidates", "budget"]
+
 POOL_SIZE = 8
-TREND_LENGTH = 20
+TREND_LENGTH = 8
 
 
 class Head(TypedDict):
@@ -81,22 +83,21 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     head: Head
     start: Start
     fitness: float
-    train_fitness: float
     trend: list[float]
     """Live fitness of the newest generations, oldest first."""
     measures: list[str]
-    strategy: dict[str, Any]
-    candidates: list[Candidate]
     pool: list[PoolEntry]
     tests: int
     """How many candidates were put to the promotion rule; each makes the next one stricter."""
     failed_trials: int
     """Failed trials in a row."""
-    final: bool
-    """Whether this generation is the last: no generations, candidates or evaluations are left."""
-    budget_spent: bool
+    ending: Ending
+    """Why this generation is the last one; empty while it is not."""
     release: Release | None
     decision: dict[str, Any] | None
     incident: dict[str, Any] | None
+    candidates: Annotated[list[Candidate], EphemeralValue]
+    strategy: Annotated[dict[str, Any], EphemeralValue]
     transcript: Annotated[list[dict[str, Any]], EphemeralValue]
-    """What the agent of the last step said and called; kept in that step's checkpoint only."""
+    """What the agent of the last step said and called. Like candidates and strategy it is kept in the checkpoint of
+    that step only: in later ones it would be paid for again at every step."""

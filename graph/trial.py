@@ -7,12 +7,16 @@ from typing import Any
 
 from ..errors import EvaluationFailed
 from ..fitness.journal import TrialRecord
-from ..fitness.racing import HeadScores
+from ..fitness.racing import HeadScores, Screening
 from .services import RunContext, Services
-from .state import POOL_SIZE, EvolutionState, PoolEntry
+from .state import POOL_SIZE, Ending, EvolutionState, PoolEntry
 
 _WORTH_A_LAST_TRY = 0.5
 """Training gain in standard errors below which even the last generation does not bother the promotion rule."""
+_MESSAGES = {
+    "budget": "the evaluation budget ended the search before its last generation",
+    "candidates": "nothing is left to try: every combination the advisor could propose was trialled",
+}
 
 
 def trial(services: Services, state: EvolutionState) -> dict[str, Any]:
@@ -35,16 +39,17 @@ def trial(services: Services, state: EvolutionState) -> dict[str, Any]:
             hint="Mend the evaluator and resume the run.",
         )
     pool = _bred_from(state["pool"], screening.trials)
-    exhausted = not screening.trials
-    final = generation >= state["generations"] or screening.out_of_budget or exhausted
-    gated = _gate(services, run, scores, state, pool, final=final)
-    return {
-        "failed_trials": failed,
-        "final": final,
-        "budget_spent": screening.out_of_budget,
-        "message": _ending(state, screening.out_of_budget, exhausted),
-        **gated,
-    }
+    ending = _ending(state, screening)
+    gated = _gate(services, run, scores, state, pool, final=bool(ending))
+    return {"failed_trials": failed, "ending": ending, "message": _MESSAGES.get(ending, ""), **gated}
+
+
+def _ending(state: EvolutionState, screening: Screening) -> Ending:
+    if screening.out_of_budget:
+        return "budget"
+    if not screening.trials:
+        return "candidates"
+    return "generations" if state["generation"] >= state["generations"] else ""
 
 
 def _as_proposed(record: TrialRecord) -> TrialRecord:
@@ -118,9 +123,3 @@ def _gate(
             "evidence": dict(record.evidence),
         }
     return {"pool": pool, "tests": test, "release": release}
-
-
-def _ending(state: EvolutionState, out_of_budget: bool, exhausted: bool) -> str:
-    if out_of_budget:
-        return f"the evaluation budget ended the search in generation {state['generation']} of {state['generations']}"
-    return "nothing is left to try: every combination the advisor could propose was trialled" if exhausted else ""
