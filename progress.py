@@ -13,9 +13,11 @@ def watch(items: Iterator[Progress | EvolutionResult], *, show: bool) -> Evoluti
 
     Args:
         items: What `Evolution.stream` yields.
-        show: Draw a bar on standard error, if that is a terminal.
+        show: Draw a bar on standard error; a line for each generation, where that is no terminal.
     """
-    result = _follow(_drawn(items) if show and sys.stderr.isatty() else items)
+    if show:
+        items = _drawn(items) if sys.stderr.isatty() else _written(items)
+    result = _follow(items)
     if result is None:
         raise RuntimeError("a run ended without a result")
     return result
@@ -27,6 +29,13 @@ def _follow(items: Iterator[Progress | EvolutionResult]) -> EvolutionResult | No
         if isinstance(item, EvolutionResult):
             last = item
     return last
+
+
+def _written(items: Iterator[Progress | EvolutionResult]) -> Iterator[Progress | EvolutionResult]:
+    for item in items:
+        if isinstance(item, Progress) and item.step == "decide":
+            print(f"generation {item.generation}/{item.generations}: {told(item)}", file=sys.stderr, flush=True)
+        yield item
 
 
 def _drawn(items: Iterator[Progress | EvolutionResult]) -> Iterator[Progress | EvolutionResult]:
@@ -45,7 +54,12 @@ def _drawn(items: Iterator[Progress | EvolutionResult]) -> Iterator[Progress | E
         task = bar.add_task("run", total=None, told="starting")
         for item in items:
             if isinstance(item, Progress):
-                bar.update(task, completed=item.generation, total=item.generations, told=told(item))
+                bar.update(
+                    task,
+                    completed=item.generation,
+                    total=item.generations,
+                    told=f"{item.step:<7} {told(item)}",
+                )
             yield item
 
 
@@ -54,6 +68,6 @@ def told(progress: Progress) -> str:
     fitness = "–" if progress.fitness is None else f"{progress.fitness:.4g}"
     baseline = "" if progress.baseline_fitness is None else f" (from {progress.baseline_fitness:.4g})"
     return (
-        f"{progress.step:<7} fitness {fitness}{baseline} · {progress.trials} trials"
+        f"fitness {fitness}{baseline} · {progress.trials} trials"
         f" · {progress.evaluations} evaluations · ${progress.cost_usd:.4f}"
     )

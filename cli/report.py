@@ -32,6 +32,10 @@ def print_result(result: EvolutionResult, app: str) -> None:
     console.print()
     console.print(_changes(result))
     console.print(_scores(result))
+    if result.confidence is not None:
+        # Rounded down: a confidence is never shown as more than it is.
+        percent = int(result.confidence * 10_000) / 100
+        console.print(f"every promotion had a credible gain: confidence at least {percent:g} %")
     work = f"{result.generations} generations · {result.trials} trials · {result.evaluations} evaluations"
     spend = f"{result.model_calls} model calls · ${result.cost_usd:.4f}"
     console.print(f"{_ENDINGS[result.status]} · {work} · {spend}", style="bold")
@@ -97,11 +101,6 @@ def _scores(result: EvolutionResult) -> Table:
     ):
         gain = "–" if before is None or after is None else f"{after - before:+.4g}"
         table.add_row(name, str(count), _number(before), _number(after), gain)
-    if result.confidence is not None:
-        # Rounded down: a confidence is never shown as more than it is.
-        percent = int(result.confidence * 10_000) / 100
-        table.caption = f"every promotion had a credible gain: confidence at least {percent:g} %"
-        table.caption_justify = "left"
     return table
 
 

@@ -18,6 +18,8 @@ from tests.garden import garden, slow_grow
 
 GENERATIONS = 4
 WORKERS = 3
+EVALUATIONS = "SELECT genes, part, case_index, sample, value FROM evaluations ORDER BY 1, 2, 3, 4"
+EVENTS = "SELECT seq, json_extract(document, '$.kind'), json_extract(document, '$.mutation_id') FROM events ORDER BY 1"
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -60,9 +62,7 @@ def told(folder: Path) -> dict[str, object]:
             "SELECT genes, part, case_index, sample, value FROM evaluations ORDER BY 1, 2, 3, 4"
         ),
         "trials": database.rows("SELECT generation, slot, genes, status, fitness FROM trials ORDER BY 1, 2"),
-        "events": database.rows(
-            "SELECT seq, json_extract(document, '$.kind'), json_extract(document, '$.mutation_id') FROM events ORDER BY seq"
-        ),
+        "events": database.rows(EVENTS),
         "asked_again": len(asked) - len(set(asked)),
     }
 

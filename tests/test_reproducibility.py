@@ -7,6 +7,7 @@ import pytest
 from tests.garden import async_grow, garden, grow_all
 
 GENERATIONS = 5
+EVALUATIONS = "SELECT genes, part, case_index, sample, value FROM evaluations ORDER BY 1, 2, 3, 4"
 
 
 def checksum_and_records(folder, *, seed=3, **options):
