@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..dna.events import EventDraft
+from ..dna.genes import Gene
 from ..dna.genome import SystemDNA
-from ..errors import InvalidGene
+from ..errors import InvalidGene, StaleParent
 from .services import RunContext, Services
 from .state import TREND_LENGTH, EvolutionState, PoolEntry
 
@@ -63,24 +64,32 @@ def live_dna(services: Services) -> SystemDNA:
 
     What evolution found is kept for every gene whose declaration still allows it.
     """
-    declared, head = services.declared, services.store.head(services.app)
-    if head is None:
-        return services.store.commit(None, declared, _declared_event(services, "0", "first declaration"))
-    wanted = {name: _carried(gene, head, name) for name, gene in declared.genes.items()}
-    if list(wanted.items()) == list(head.genes.items()):
+    head = services.store.head(services.app)
+    wanted, why = _wanted(services.declared, head)
+    if head is not None and wanted is head:
         return head
+    try:
+        return services.store.commit(head.checksum if head else None, wanted, _declared_event(services, wanted, why))
+    except StaleParent:
+        # Another process declared the application, or changed it, between the two steps.
+        return live_dna(services)
+
+
+def _wanted(declared: SystemDNA, head: SystemDNA | None) -> tuple[SystemDNA, str]:
+    """Return the DNA that should be live, and why it is another one than the head."""
+    if head is None:
+        return declared, "first declaration"
+    genes = {name: _carried(gene, head, name) for name, gene in declared.genes.items()}
+    if list(genes.items()) == list(head.genes.items()):
+        return head, ""
+    generation = head.generation + 1
     redeclared = SystemDNA(
-        app=head.app,
-        generation=head.generation + 1,
-        genes=wanted,
-        parent=head.checksum,
-        mutation=f"declare-{head.generation + 1}",
+        app=head.app, generation=generation, genes=genes, parent=head.checksum, mutation=f"declare-{generation}"
     )
-    event = _declared_event(services, head.checksum, "the application declares other genes or bounds")
-    return services.store.commit(head.checksum, redeclared, event)
+    return redeclared, "the application declares other genes or bounds"
 
 
-def _carried(gene: Any, head: SystemDNA, name: str) -> Any:
+def _carried(gene: Gene, head: SystemDNA, name: str) -> Gene:
     old = head.genes.get(name)
     if old is None or old.kind != gene.kind or gene.locked:
         return gene
@@ -90,15 +99,15 @@ def _carried(gene: Any, head: SystemDNA, name: str) -> Any:
         return gene
 
 
-def _declared_event(services: Services, key: str, why: str) -> EventDraft:
+def _declared_event(services: Services, dna: SystemDNA, why: str) -> EventDraft:
     return EventDraft(
         app=services.app,
         kind="declared",
-        key=f"declared/{key}",
+        key=f"declared/{dna.checksum}",
         at=services.clock.now(),
         actor="application",
         why=why,
-        data={"genes": {name: gene.value for name, gene in services.declared.genes.items()}},
+        data={"dna": dna.checksum, "genes": dna.values},
     )
 
 
@@ -112,6 +121,6 @@ def _rebased(
         [trial] = services.journal.trials_at(run_id, [(entry["generation"], entry["slot"])])
         values = services.values_of(trial)
         gain, z, cases = run.race.paired_gain(scores, values)
-        if gain > 0:
+        if gain > 0 and values != head.values:
             kept.append({**entry, "gain": gain, "z": z, "cases": cases, "gated": False})
     return kept

@@ -58,9 +58,7 @@ def told(folder: Path) -> dict[str, object]:
         "status": run[0],
         "dna": summary["dna_checksum"],
         "test_fitness": summary["test_fitness"],
-        "evaluations": database.rows(
-            "SELECT genes, part, case_index, sample, value FROM evaluations ORDER BY 1, 2, 3, 4"
-        ),
+        "evaluations": database.rows(EVALUATIONS),
         "trials": database.rows("SELECT generation, slot, genes, status, fitness FROM trials ORDER BY 1, 2"),
         "events": database.rows(EVENTS),
         "asked_again": len(asked) - len(set(asked)),
