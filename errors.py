@@ -75,6 +75,8 @@ class StaleParent(EvolutionError):
 class IntegrityError(EvolutionError):
     """Stored data does not match its checksum."""
 
+    exit_code = ExitCode.USAGE
+
 
 class EvaluationFailed(EvolutionError):
     """The evaluator raised, timed out or returned something that is no score."""

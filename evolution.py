@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
@@ -124,7 +125,7 @@ class Evolution:
         self._engine = MutationEngine(tuple(categories))
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
-        self._control: RunControl | None = None
+        self._control = RunControl()
 
     def using(self, *, near: Path | None = None, store: str | None = None, model: str | None = None) -> Evolution:
         """Return the same application with other settings, as the command line's options ask for.
@@ -138,7 +139,7 @@ class Evolution:
             InvalidSetting: A setting is not allowed.
         """
         other = copy.copy(self)
-        for name in ("graph", "_durable", "_database", "_store", "_services"):
+        for name in ("graph", "_durable", "_checkpointer", "_database", "_store", "_services"):
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
@@ -200,8 +201,9 @@ class Evolution:
         if generations < 1:
             raise UsageError(f"generations={generations} is not above zero.", hint="Give 1 or more.")
         services = self._services
-        # Refused before anything is written: a budget that cannot decide anything.
+        # What cannot work is refused before a run is recorded: a budget that decides nothing, DNA that is damaged.
         services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
+        live_dna(services)
         run_id = services.ids.new("run")
         services.open_run(run_id, seed=seed, request={"generations": generations})
         yield from self._stream(run_id, {"run_id": run_id, "generations": generations, "seed": seed}, generations)
@@ -238,9 +240,16 @@ class Evolution:
             yield item
 
     def stop(self) -> None:
-        """Let the current run stop after its current step; safe in a signal handler and from any thread."""
-        if self._control is not None:
-            self._control.request_drain("stopped by the user")
+        """Let the run stop after its current step, or the next run before its first; safe from any thread or signal."""
+        self._control.request_drain("stopped by the user")
+
+    def close(self) -> None:
+        """Close the store and let idle threads end; the object is of no use afterwards."""
+        if "_durable" in self.__dict__:
+            self._checkpointer.conn.close()
+        if "_database" in self.__dict__:
+            self._database.close()
+        self._workers.close()
 
     # -- supervising
 
@@ -282,7 +291,11 @@ class Evolution:
 
     @cached_property
     def _durable(self) -> EvolutionGraph:
-        return build(self._services, open_checkpointer(self._database.path))
+        return build(self._services, self._checkpointer)
+
+    @cached_property
+    def _checkpointer(self) -> SqliteSaver:
+        return open_checkpointer(self._database.path)
 
     @cached_property
     def _database(self) -> Database:
@@ -357,7 +370,6 @@ class Evolution:
     def _stream(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
         services, config = self._services, self._config(run_id, generations)
         services.journal.set_status(run_id, "running")
-        self._control = RunControl()
         seen: dict[str, Any] = dict(self._durable.get_state(config).values)
         trials = services.journal.count_trials(run_id)
         try:
@@ -379,7 +391,7 @@ class Evolution:
             services.journal.set_status(run_id, "interrupted")
             raise
         finally:
-            self._control = None
+            self._control = RunControl()
         if self._durable.get_state(config).next:
             yield self._stopped(run_id, "waiting", seen)
         else:

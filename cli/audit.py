@@ -40,10 +40,14 @@ def replay(run: Annotated[str, typer.Argument(help="The run.")], store: Store = 
 
 
 @group.command()
-def export(app: App = None, store: Store = None) -> None:
-    """Print every event as one line of JSON."""
+def export(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
+    """Print every event as one line of JSON; with --json, one object that holds them all."""
     _, dna_store = open_store(store)
-    for event in dna_store.events(chosen_app(dna_store, app)):
+    name = chosen_app(dna_store, app)
+    if as_json:
+        print_json({"app": name, "events": [event.model_dump(mode="json") for event in dna_store.events(name)]})
+        return
+    for event in dna_store.events(name):
         print(event.model_dump_json())
 
 

@@ -165,8 +165,9 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        # Ids are copied from the first column: they must not be broken over lines.
+        table.add_column(column, overflow="fold", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -72,9 +73,10 @@ def _stopped_by_ctrl_c(evolution: Evolution) -> Iterator[None]:
     """Stop after the current step at the first Ctrl-C, at once at the second."""
 
     def stop(*_: object) -> None:
-        print("\nstopping after the current step; Ctrl-C again stops at once", file=sys.stderr)
         evolution.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Not print: the signal may have come while something else was writing to the same buffer.
+        os.write(2, b"\nstopping after the current step; Ctrl-C again stops at once\n")
 
     before = signal.signal(signal.SIGINT, stop)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ APPLICATION_ID = 0x42_45_56_4F
 SCHEMA_VERSION = 1
 SCHEME = "sqlite:///"
 _BUSY_SECONDS = 30.0
+_PAUSE_SECONDS = 0.01
 
 
 class Database:
@@ -67,23 +69,27 @@ class Database:
     def _recognise(self) -> None:
         try:
             run = self._connection.execute
+            # In one snapshot: another process may be making the file ours at this very moment.
+            run("BEGIN")
             ours = run("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
             empty = run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            version = run("PRAGMA user_version").fetchone()[0]
+            damage = [row[0] for row in run("PRAGMA quick_check(1)")]
+            run("COMMIT")
             if not ours and not empty:
                 raise StoreError(
                     f"{self.path} is a database of another program.", hint="Choose another path; it was not touched."
                 )
-            version = run("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"{self.path} was written by a newer version (schema {version}).", hint="Upgrade bedrock-evolution."
                 )
-            damage = run("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
+            if damage != ["ok"]:
+                told = " ".join(" ".join(damage).split())
                 raise StoreError(
-                    f"the store {self.path} is damaged: {damage}.", hint="Restore it from a copy; it was not changed."
+                    f"the store {self.path} is damaged: {told}.", hint="Restore it from a copy; it was not changed."
                 )
-            run("PRAGMA journal_mode=WAL")
+            self._switch_to_wal()
             run("PRAGMA synchronous=FULL")
             if empty:
                 run("BEGIN IMMEDIATE")
@@ -92,6 +98,21 @@ class Database:
                 run("COMMIT")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
+
+    def _switch_to_wal(self) -> None:
+        """Switch to WAL mode; SQLite does not wait by itself while another process does the same."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while (problem := self._wal_refused()) is not None:
+            if "locked" not in str(problem) or time.monotonic() > deadline:
+                raise problem
+            time.sleep(_PAUSE_SECONDS)
+
+    def _wal_refused(self) -> sqlite3.OperationalError | None:
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            return error
+        return None
 
     def _wrapped(self, error: sqlite3.Error) -> StoreError:
         message = str(error)

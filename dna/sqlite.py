@@ -54,6 +54,8 @@ class SQLiteDNAStore:
                 [dna.app, dna.mutation, expected],
             ).fetchone()
             if known is not None and dna.mutation is not None:
+                # Its event is known too, unless another run proposed the very same mutation and has its own to tell.
+                _chain(connection, event)
                 return _read(*known)
             head = self.head(dna.app)
             live = head.checksum if head else None

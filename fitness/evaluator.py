@@ -78,7 +78,7 @@ class Evaluator:
             result = self._called(job)
             if inspect.isawaitable(result):
                 result = asyncio.run(_awaited(result))
-        except Exception as error:  # noqa: BLE001  # the application's code may raise anything: it becomes the trial's reason
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the application may raise anything: it is the trial's reason
             return [raised(error)] * len(job.cases)
         return self.read(job, result)
 
@@ -86,7 +86,7 @@ class Evaluator:
         """Score a job on this event loop; whatever goes wrong is in the outcomes."""
         try:
             result = await self._called(job)
-        except Exception as error:  # noqa: BLE001  # as in `run`
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # as in `run`
             return [raised(error)] * len(job.cases)
         return self.read(job, result)
 

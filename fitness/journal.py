@@ -110,6 +110,7 @@ class Journal:
                     "sample": int,
                     "value": float,
                     "detail": str,
+                    "attempts": int,
                 },
                 pk=("run_id", "genes", "part", "case_index", "sample"),
                 if_not_exists=True,
@@ -241,11 +242,12 @@ class Journal:
     # -- evaluations
 
     def record_outcomes(self, run_id: str, outcomes: Iterable[tuple[EvaluationKey, Outcome]]) -> None:
-        """Record evaluations; one that is known already is kept as it was."""
+        """Record evaluations; a score that is known already is kept as it was, a failure gives way to a new attempt."""
         with self._database.transaction() as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO evaluations (run_id, genes, part, case_index, sample, value, detail)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO evaluations (run_id, genes, part, case_index, sample, value, detail, attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET value = excluded.value,"
+                " detail = excluded.detail, attempts = attempts + 1 WHERE evaluations.value IS NULL",
                 [
                     (run_id, key.genes, key.part, key.case, key.sample, outcome.value, _detail(outcome))
                     for key, outcome in outcomes
@@ -262,8 +264,8 @@ class Journal:
         return {index: Outcome(value=value, **(json.loads(detail) if detail else {})) for index, value, detail in rows}
 
     def count_evaluations(self, run_id: str) -> int:
-        """Return how many evaluations a run has recorded."""
-        row = self._database.row("SELECT count(*) FROM evaluations WHERE run_id = ?", [run_id])
+        """Return how many evaluations a run has made, failed ones and their repetitions included."""
+        row = self._database.row("SELECT coalesce(sum(attempts), 0) FROM evaluations WHERE run_id = ?", [run_id])
         return int(row[0]) if row else 0
 
 

@@ -93,12 +93,12 @@ class Race:
         ]
         if self.single:
             return self._single_head(values)
-        train, validation = (_scores(part, self._scorer.score([part])[0]) for part in requests)
+        train, validation = (_scores(part, self._scorer.score([part], again=True)[0]) for part in requests)
         return HeadScores(values, train, validation)
 
     def _single_head(self, values: Values) -> HeadScores:
         once, again = (
-            _scores(request, self._scorer.score([request])[0])
+            _scores(request, self._scorer.score([request], again=True)[0])
             for request in (Request(values, "train", (0,)), Request(values, "train", (0,), sample=1))
         )
         if once != again:
@@ -113,7 +113,7 @@ class Race:
         if self.single:
             return self._single_head(values).fitness
         request = Request(values, "test", self._scorer.panels.test, sample)
-        return mean(_scores(request, self._scorer.score([request], final=True)[0]))
+        return mean(_scores(request, self._scorer.score([request], final=True, again=True)[0]))
 
     def screen(self, head: HeadScores, trials: Sequence[tuple[TrialRecord, Values]], *, best_gain: float) -> Screening:
         """Race candidates on the training panel.

@@ -53,6 +53,13 @@ def as_outcome(result: Any, score_range: tuple[float, float] | None) -> Outcome:
     Returns:
         The outcome; anything that is no finite number inside the declared range is a failure with its reason.
     """
+    try:
+        return _read(result, score_range)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        return failed(f"the evaluator returned {_short(result)}, which cannot be read as a score: {error}")
+
+
+def _read(result: Any, score_range: tuple[float, float] | None) -> Outcome:
     score = result if isinstance(result, Score) else None
     value = score.value if score else result
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):

@@ -87,12 +87,15 @@ class Scorer:
         known = [self.recorded(request) for request in requests]
         return sum(sum(case not in has for case in r.cases) for r, has in zip(requests, known, strict=True))
 
-    def score(self, requests: Sequence[Request], *, final: bool = False) -> list[dict[int, Outcome]]:
+    def score(
+        self, requests: Sequence[Request], *, final: bool = False, again: bool = False
+    ) -> list[dict[int, Outcome]]:
         """Score requests; what is recorded already is read, the rest is evaluated in parallel.
 
         Args:
             requests: What to score, with distinct gene values per part and sample.
             final: Whether the reserve of the final report may be used.
+            again: Whether recorded failures are evaluated again; the evaluator may have been mended.
 
         Returns:
             The outcomes by case index, one mapping for each request, whatever order the work finished in.
@@ -102,6 +105,8 @@ class Scorer:
             EvaluationFailed: The executor broke.
         """
         known = [self.recorded(request) for request in requests]
+        if again:
+            known = [{case: outcome for case, outcome in has.items() if not outcome.error} for has in known]
         jobs, places = self._jobs(requests, known)
         needed = sum(len(job.cases) for job in jobs)
         left = self.left(final=final)

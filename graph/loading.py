@@ -40,7 +40,8 @@ def load_app(name: str) -> Any:
     found = getattr(module, attribute, None)
     if found is None:
         raise AppNotFound(f"{target} has no attribute {attribute!r}.", hint=f"Assign an Evolution to it. {_HINT}")
-    if not (hasattr(found, "graph") and hasattr(found, "using")):
+    # Its class is asked, since looking at the object's own graph would already open its store.
+    if not (hasattr(type(found), "graph") and hasattr(type(found), "using")):
         raise AppNotFound(f"{name} is a {type(found).__name__}, not an Evolution.", hint=_HINT)
     return found
 

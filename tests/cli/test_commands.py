@@ -1,0 +1,253 @@
+"""Every command on a real store: one JSON object each, and the exit codes 0 to 4."""
+
+import json
+
+import pytest
+
+from tests.apps import APPS
+from tests.cli.command import Running, execute
+
+CLIMBER, ASKER, SLOW, FRUGAL = (
+    f"{APPS / name}.py:evolution" for name in ("climber", "asker", "slow_climber", "frugal")
+)
+STORE = ["--store", "sqlite:///store.db"]
+RUN_KEYS = {
+    "run_id",
+    "status",
+    "generations",
+    "evaluations",
+    "baseline_fitness",
+    "fitness",
+    "baseline_test_fitness",
+    "test_fitness",
+    "cost_usd",
+    "model_calls",
+    "dna_checksum",
+}
+
+
+def run(cli, app, *options):
+    return cli("run", app, "--json", *STORE, *options)
+
+
+@pytest.fixture(scope="module")
+def evolved(tmp_path_factory):
+    """A store with a finished run; its folder and what the run told."""
+    folder = tmp_path_factory.mktemp("evolved")
+    answer = execute(folder, "run", CLIMBER, "--generations", "5", "--seed", "1", "--json", *STORE)
+    assert answer.code == 0, answer.err
+    return folder, answer.json
+
+
+def test_run_prints_one_object_with_the_keys_that_are_promised(evolved):
+    _, result = evolved
+    assert set(result) >= RUN_KEYS
+    assert result["status"] == "done"
+    assert result["generations"] == 5
+    assert result["fitness"] > result["baseline_fitness"]
+    assert result["test_fitness"] == result["fitness"]
+    assert (result["cost_usd"], result["model_calls"]) == (0.0, 0)
+
+
+def test_every_command_works_on_the_store_and_prints_one_object(cli, evolved, monkeypatch):
+    folder, result = evolved
+    monkeypatch.chdir(folder)
+    newest = result["dna_generation"]
+
+    status = cli("status", "--json", *STORE).json
+    assert status["app"] == "climber"
+    assert status["live"]["checksum"] == result["dna_checksum"]
+    assert [run["run_id"] for run in status["runs"]] == [result["run_id"]]
+    assert status["approvals"] == []
+
+    generations = cli("history", "--json", *STORE).json["generations"]
+    assert [row["generation"] for row in generations] == list(range(newest, -1, -1))
+    assert [row["generation"] for row in cli("history", "--limit", "1", "--json", *STORE).json["generations"]] == [
+        newest
+    ]
+
+    first, last = (cli("show", str(n), "--json", *STORE).json for n in (0, newest))
+    assert first["genes"]["x"]["value"] == 0.1
+    assert last["checksum"] == result["dna_checksum"]
+
+    changes = cli("diff", "0", str(newest), "--json", *STORE).json["changes"]
+    changed = {name for name in first["genes"] if first["genes"][name]["value"] != last["genes"][name]["value"]}
+    assert {change["gene"] for change in changes} == changed
+    assert cli("diff", "0", "0", "--json", *STORE).json["changes"] == []
+
+    assert cli("costs", "--json", *STORE).json == {"app": "climber", "spend": []}
+    assert cli("approvals", "--json", *STORE).json == {"approvals": []}
+    assert cli("doctor", "--json", *STORE).json["checks"][0]["name"] == "settings"
+    remark = cli("feedback", "Greet people by name.", "--source", "Ada", "--json", *STORE).json
+    assert (remark["text"], remark["source"]) == ("Greet people by name.", "Ada")
+
+    verified = cli("audit", "verify", "--json", *STORE).json
+    assert verified["intact"]
+    assert verified["checked"] > 5
+    replayed = cli("audit", "replay", result["run_id"], "--json", *STORE).json
+    assert replayed["intact"]
+    assert replayed["checked"] >= newest
+
+    events = [json.loads(line) for line in cli("audit", "export", *STORE).out.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, verified["checked"] + 1))
+
+    restored = cli("rollback", "--to", "0", "--by", "Ada", "--why", "too eager", "--json", *STORE).json
+    assert restored["generation"] == newest + 1
+    assert cli("show", str(newest + 1), "--json", *STORE).json["genes"] == first["genes"]
+    assert cli("history", *STORE).out.splitlines()[1].split()[0] == str(newest + 1)
+    assert cli("audit", "verify", *STORE).out.startswith("intact: ")
+
+
+def test_every_command_takes_json(cli, evolved, monkeypatch):
+    monkeypatch.chdir(evolved[0])
+    assert cli("audit", "export", "--json", *STORE).json
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["status"], "DNA generation"),
+        (["history"], "generation"),
+        (["show", "0"], "greeting"),
+        (["diff", "0", "1"], ":"),
+        (["costs"], "the stand-in costs nothing"),
+        (["approvals"], "nothing waits for a person"),
+        (["doctor"], "ok   store"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_every_command_tells_a_person_too(cli, evolved, monkeypatch, command, shown):
+    monkeypatch.chdir(evolved[0])
+    answer = cli(*command, *STORE)
+    assert answer.code == 0
+    assert shown in answer.out
+
+
+def test_a_run_shows_what_changed_and_what_it_cost(cli):
+    answer = cli("run", CLIMBER, "--generations", "5", "--seed", "1", *STORE)
+    assert answer.code == 0
+    for shown in ("what changed", "before -> after", "sealed test", "done · 5 generations", "$0.0000"):
+        assert shown in answer.out
+    assert "the stand-in (rules, no language model)" in answer.err
+
+
+def test_a_run_goes_on_from_the_live_dna(cli):
+    first = run(cli, CLIMBER, "--generations", "3", "--seed", "1").json
+    second = run(cli, CLIMBER, "--generations", "1", "--seed", "2").json
+    assert second["baseline_fitness"] == first["fitness"]
+    assert second["baseline_generation"] == first["dna_generation"]
+
+
+def test_resuming_a_finished_run_changes_nothing(cli):
+    first = run(cli, CLIMBER, "--generations", "3", "--seed", "1").json
+    again = run(cli, CLIMBER, "--resume", first["run_id"])
+    assert again.code == 0
+    assert again.json == first
+
+
+def test_a_finished_run_is_lengthened(cli):
+    first = run(cli, CLIMBER, "--generations", "2", "--seed", "1").json
+    longer = run(cli, CLIMBER, "--resume", first["run_id"], "--generations", "5").json
+    assert longer["run_id"] == first["run_id"]
+    assert longer["generations"] == 5
+    assert longer["trials"] > first["trials"]
+
+
+def test_code_3_waits_until_another_process_approves(cli, tmp_path):
+    waiting = execute(tmp_path, "run", ASKER, "--generations", "2", "--json", *STORE)
+    assert waiting.code == 3, waiting.err
+    result = waiting.json
+    approval_id = result["approval"]["approval_id"]
+    assert result["status"] == "waiting"
+    assert result["dna_generation"] == 0
+
+    # Resumed without an answer it waits for the same one.
+    again = run(cli, ASKER, "--resume", result["run_id"])
+    assert (again.code, again.json["approval"]["approval_id"]) == (3, approval_id)
+
+    shown = cli("approvals", *STORE)
+    assert approval_id in shown.out
+    assert "policy asks for a person" in shown.out
+    [pending] = cli("approvals", "--json", *STORE).json["approvals"]
+    answer = execute(tmp_path, "approve", approval_id, "--by", "Ada", "--why", "looks right", "--json", *STORE)
+    assert answer.code == 0
+    assert (answer.json["status"], answer.json["by"], answer.json["why"]) == ("approved", "Ada", "looks right")
+
+    resumed = run(cli, ASKER, "--resume", result["run_id"])
+    assert resumed.json["dna_generation"] == 1
+    live = cli("show", "1", "--json", *STORE).json["genes"]
+    for gene, change in pending["question"]["changes"].items():
+        assert live[gene]["value"] == change["to"]
+    [applied] = [
+        event
+        for event in map(json.loads, cli("audit", "export", *STORE).out.splitlines())
+        if event["kind"] == "applied"
+    ]
+    assert (applied["actor"], applied["data"]["decision"]["approval_id"]) == ("Ada", approval_id)
+
+    second = cli("approve", approval_id, "--by", "Bob", *STORE)
+    assert second.code == 2
+    assert "was approved by Ada" in second.err
+
+
+def test_a_rejected_mutation_is_not_applied(cli):
+    result = run(cli, ASKER, "--generations", "1").json
+    rejected = cli("reject", result["approval"]["approval_id"], "--by", "Ada", "--json", *STORE).json
+    assert rejected["status"] == "rejected"
+    resumed = run(cli, ASKER, "--resume", result["run_id"])
+    assert resumed.code == 0
+    assert resumed.json["dna_generation"] == 0
+    assert resumed.json["dna_checksum"] == result["dna_checksum"]
+
+
+def test_code_4_when_the_evaluations_are_spent(tmp_path):
+    answer = execute(tmp_path, "run", FRUGAL, "--generations", "50", "--json", *STORE)
+    assert answer.code == 4, answer.err
+    result = answer.json
+    assert result["status"] == "budget"
+    assert "the evaluation budget ended the search" in result["message"]
+    assert 0 < result["evaluations"] <= 70
+    assert result["generations"] < 50
+    # What was kept for it pays the sealed test.
+    assert result["baseline_test_fitness"] is not None
+
+
+def test_ctrl_c_stops_after_the_step_says_how_to_resume_and_the_resumed_run_is_the_uninterrupted_one(cli, tmp_path):
+    (tmp_path / "whole").mkdir()
+    options = ["--generations", "3", "--seed", "4", *STORE]
+    whole = Running(tmp_path / "whole", "run", SLOW, "--json", *options)
+
+    interrupted = Running(tmp_path, "run", SLOW, *options)
+    interrupted.wait_for("scoring")
+    interrupted.interrupt()
+    answer = interrupted.end()
+    assert answer.code == 1
+    assert "stopping after the current step" in answer.err
+    assert "Traceback" not in answer.err
+    assert "interrupted" in answer.out
+    [resume] = [line for line in answer.out.splitlines() if "--resume" in line]
+    assert resume.strip().startswith(f"resume: bedrock-evolution run {SLOW} --resume run-")
+    run_id = resume.split()[-1]
+    [listed] = cli("status", "--json", *STORE).json["runs"]
+    assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
+
+    resumed = run(cli, SLOW, "--resume", run_id)
+    assert resumed.code == 0
+    expected = whole.end().json
+    for key in ("dna_checksum", "fitness", "trials", "generations", "evaluations"):
+        assert resumed.json[key] == expected[key]
+    assert cli("audit", "verify", *STORE).code == 0
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_run_can_be_resumed(cli, tmp_path):
+    running = Running(tmp_path, "run", SLOW, "--generations", "2", "--seed", "4", *STORE)
+    running.wait_for("scoring")
+    running.interrupt()
+    running.wait_for("stopping after")
+    running.interrupt()
+    answer = running.end()
+    assert answer.code not in (0, 2, 3, 4)
+    assert "Traceback" not in answer.err
+    [listed] = cli("status", "--json", *STORE).json["runs"]
+    assert listed["status"] == "interrupted"
+    assert run(cli, SLOW, "--resume", listed["run_id"]).code == 0
