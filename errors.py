@@ -92,6 +92,10 @@ class ModelCallFailed(EvolutionError):
     """A model call failed or was refused before it was sent."""
 
 
+class MalformedAnswer(ModelCallFailed):
+    """A model answered in a form that cannot be read; it is told so and asked again."""
+
+
 class UnknownPrice(ModelCallFailed):
     """No price is known for a model, so a call cannot be admitted to a budget."""
 

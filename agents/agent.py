@@ -10,14 +10,15 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, InputAgentState, ModelRequest, ModelResponse
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphRecursionError
 from pydantic import BaseModel
 
-from ..bedrock.gateway import STAND_IN, ModelGateway
-from ..errors import ModelCallFailed
+from ..bedrock.gateway import ModelGateway, model_of
+from ..bedrock.stand_in import STAND_IN
+from ..errors import MalformedAnswer, ModelCallFailed
 from ..prompts import prompt
 from ..tools.desk import Desk
 
@@ -26,7 +27,12 @@ _MAX_STEPS = 24
 """Graph steps of one attempt: about a dozen model calls with their tools."""
 # A loop without checkpointer that inherits "sync" durability waits for a checkpoint nobody makes (langgraph 1.2.22),
 # and `durability=` itself warns there; so what it would inherit is set back to langgraph's default.
-_LOOP_CONFIG: RunnableConfig = {"recursion_limit": _MAX_STEPS, "configurable": {"__pregel_durability": "async"}}
+# Tools run one after another: in parallel they would reach the desk in an order that differs between runs.
+_LOOP_CONFIG: RunnableConfig = {
+    "recursion_limit": _MAX_STEPS,
+    "max_concurrency": 1,
+    "configurable": {"__pregel_durability": "async"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +49,27 @@ class GatewayMiddleware(AgentMiddleware[Any, Any]):
 
     Args:
         gateway: Chooses the model, reserves and settles.
+        answer: Name of the structured answer.
+        attempts: Ill-formed calls after which the stand-in goes on with the conversation.
     """
 
-    def __init__(self, gateway: ModelGateway) -> None:
+    def __init__(self, gateway: ModelGateway, answer: str, attempts: int) -> None:
         super().__init__()
         self._gateway = gateway
+        self._answer = answer
+        self._attempts = attempts
+
+    def _ill_formed(self, message: AnyMessage) -> bool:
+        """Whether a message tells the model that its call was refused, or that its answer was no good."""
+        return isinstance(message, ToolMessage) and (message.status == "error" or message.name == self._answer)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Make one model call through the gateway."""
         desk: Desk = request.runtime.context
+        if sum(map(self._ill_formed, request.messages)) >= self._attempts:
+            desk.task = replace(desk.task, local_only=True)
         system = [request.system_message] if request.system_message else []
 
         def invoke(model: BaseChatModel) -> ModelResponse[Any]:
@@ -92,7 +108,7 @@ class Agent(Generic[Answer]):
             gateway.stand_in,
             tools,
             system_prompt=prompt(name),
-            middleware=[GatewayMiddleware(gateway)],
+            middleware=[GatewayMiddleware(gateway, answer.__name__, attempts)],
             response_format=ToolStrategy(answer),
             context_schema=desk,
             checkpointer=False,
@@ -118,7 +134,7 @@ class Agent(Generic[Answer]):
             for _ in range(self._attempts):
                 answer, messages, reason = self._attempt(messages, desk, unusable)
                 if answer is not None and not reason:
-                    return Reply(answer, messages, self._gateway.route(desk.task))
+                    return Reply(answer, messages, model_of(messages) or self._gateway.route(desk.task))
                 messages = [*messages, HumanMessage(f"That answer cannot be used: {reason}. Mend it and answer again.")]
             desk.task = replace(desk.task, local_only=True)
             messages = [HumanMessage(brief)]
@@ -134,6 +150,8 @@ class Agent(Generic[Answer]):
             result: dict[str, Any] = self._loop.invoke(
                 InputAgentState(messages=list(messages)), _LOOP_CONFIG, context=desk
             )
+        except MalformedAnswer as error:
+            return None, messages, error.message
         except GraphRecursionError:
             return None, messages, f"no {self._answer.__name__} after {_MAX_STEPS} steps"
         answer = result.get("structured_response")

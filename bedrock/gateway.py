@@ -8,28 +8,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    SSLError,
+)
 from langchain.agents.middleware import ModelResponse
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
-from ..errors import UnknownPrice
+from ..errors import MalformedAnswer, UnknownPrice
 from ..settings import Settings
 from .ledger import Ledger
 from .prices import Tokens, cost_micro_usd
 from .session import BedrockSession
-from .stand_in import StandIn
+from .stand_in import STAND_IN, StandIn
 
 log = logging.getLogger(__name__)
 
-STAND_IN = "stand-in"
 AGENTS = ("advisor", "decision", "healer", "cost_governor")
-_CHARS_PER_TOKEN = 2
-"""Fewer characters than any tokenizer packs into a token on average, so that a hold covers the worst case."""
+_BYTES_PER_TOKEN = 2
+"""Fewer bytes of UTF-8 than tokenizers pack into a token on average, so that a hold covers the worst case."""
 _TOOL_OVERHEAD_TOKENS = 1000
-CALL_FAILURES = (ClientError, BotoCoreError, HTTPError, ConnectionError, TimeoutError, ValueError)
-"""What a Bedrock call raises when it fails; a body cut short is a ValueError of langchain-aws."""
+CALL_FAILURES = (ClientError, BotoCoreError, HTTPError, ConnectionError, TimeoutError, ValueError, LookupError)
+"""What a Bedrock call raises when it fails; a body cut short is a ValueError or a KeyError of langchain-aws."""
+_NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError, NoCredentialsError, SSLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class ModelGateway:
 
         Raises:
             BudgetExhausted: The call's worst case does not fit a cap; nothing was sent.
+            MalformedAnswer: The model answered, but not in a form that can be read as a message.
         """
         model_id = self.route(task)
         if model_id == STAND_IN:
@@ -104,10 +113,14 @@ class ModelGateway:
         )
         try:
             response = invoke(self._model(model_id))
+        except ValidationError as error:
+            self.ledger.keep(hold, error="malformed answer")
+            raise MalformedAnswer(f"the input of a tool call is no JSON object: {error.errors()[0]['msg']}") from error
         except CALL_FAILURES as error:
             code = _code(error)
-            # An error response is not billed; a lost answer may be.
-            close = self.ledger.void if isinstance(error, ClientError) else self.ledger.keep
+            # What was refused or never sent is not billed; a lost answer may be.
+            unbilled = isinstance(error, (ClientError, *_NEVER_SENT))
+            close = self.ledger.void if unbilled else self.ledger.keep
             close(hold, error=code)
             log.warning(
                 "agent=<%s> model=<%s> error=<%s> | call failed, the stand-in answers", task.agent, model_id, code
@@ -128,9 +141,16 @@ class ModelGateway:
         return self._models[model_id]
 
 
+def model_of(messages: Sequence[BaseMessage]) -> str:
+    """Return the model that wrote the newest answer of a conversation, as it names itself; empty if it does not."""
+    answer = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+    return str(answer.response_metadata.get("model_name", "")) if answer else ""
+
+
 def _upper_bound(messages: Sequence[BaseMessage]) -> int:
-    chars = sum(len(json.dumps(message.model_dump(mode="json"), ensure_ascii=False)) for message in messages)
-    return chars // _CHARS_PER_TOKEN + _TOOL_OVERHEAD_TOKENS
+    sent = [[message.content, getattr(message, "tool_calls", [])] for message in messages]
+    size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return size // _BYTES_PER_TOKEN + _TOOL_OVERHEAD_TOKENS
 
 
 def _usage(response: ModelResponse[Any]) -> Tokens:

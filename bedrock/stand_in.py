@@ -25,6 +25,8 @@ from ..errors import ModelCallFailed
 from . import protocol
 from .search import Ancestor, Feedback, Proposal, propose
 
+STAND_IN = "stand-in"
+"""The name it signs its answers with, so that no record takes them for a model's."""
 TRIALS_READ = 72
 FAILURES_READ = 400
 _RETRY_LIMIT = 2
@@ -40,7 +42,7 @@ class StandIn(BaseChatModel):
 
     @property
     def _llm_type(self) -> str:
-        return "stand-in"
+        return STAND_IN
 
     def bind_tools(
         self,
@@ -69,6 +71,7 @@ class StandIn(BaseChatModel):
         calls = role(_Conversation(messages))
         message = AIMessage(
             content="",
+            response_metadata={"model_name": STAND_IN},
             tool_calls=[
                 {"name": name, "args": args, "id": f"local-{len(messages)}-{place}", "type": "tool_call"}
                 for place, (name, args) in enumerate(calls)
@@ -86,6 +89,12 @@ class _Conversation:
             raise ModelCallFailed("the stand-in was given no brief.")
         self.situation = protocol.situation_in(brief.text)
         self._results = {m.name: m.text for m in messages if isinstance(m, ToolMessage)}
+        self.own_calls = {
+            call["name"]
+            for message in messages
+            if isinstance(message, AIMessage) and message.response_metadata.get("model_name") == STAND_IN
+            for call in message.tool_calls
+        }
 
     def result(self, tool: str) -> Any:
         """Return the latest answer of a tool as JSON, or None if it was not called or gave none."""
@@ -109,12 +118,13 @@ def _advise(talk: _Conversation) -> list[Call]:
     if evidence is None:
         return [(protocol.READ_EVIDENCE, {"trials": TRIALS_READ, "failures": FAILURES_READ})]
     answers = talk.result(protocol.PROPOSE_MUTATIONS)
-    if answers is None:
+    accepted = [a["id"] for a in answers if a.get("id")] if isinstance(answers, list) else []
+    if not accepted and protocol.PROPOSE_MUTATIONS not in talk.own_calls:
+        # Nobody has proposed yet, or a model did before and nothing of it was accepted.
         found = _search(talk.situation, evidence)
         if found:
             return [(protocol.PROPOSE_MUTATIONS, {"proposals": [_as_call(talk.situation, p) for p in found]})]
-        answers = []
-    return [(protocol.ADVICE, _advice(evidence, [a["id"] for a in answers if a.get("id")]))]
+    return [(protocol.ADVICE, _advice(evidence, accepted))]
 
 
 def _search(situation: dict[str, Any], evidence: dict[str, Any]) -> list[Proposal]:

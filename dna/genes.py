@@ -56,7 +56,9 @@ class NumberGene(_Gene):
 
     def check(self, value: Any) -> float:
         """Accept a finite number in [low, high]."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        # A whole number too large for a float is finite all the same, and out of bounds.
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or infinite:
             raise InvalidGene(f"{value!r} is not a finite number", hint=f"Give {self.bounds}.")
         if not self.low <= value <= self.high:
             raise InvalidGene(f"{value!r} is out of bounds", hint=f"Give {self.bounds}.")

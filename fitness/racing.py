@@ -224,13 +224,23 @@ def mean(scores: Scores) -> float:
 
 
 def evidence_json(evidence: Evidence, genes: str, live: str) -> dict[str, Any]:
-    """Return evidence as it is recorded, with the names of the gene values it compares."""
+    """Return evidence as it is recorded, with the names of the gene values it compares.
+
+    What is made of logarithms and exponentials is rounded: its last digits differ between processors, and records and
+    requests to models must not.
+    """
     return asdict(evidence) | {
         "credible": evidence.credible,
-        "confidence": evidence.confidence,
+        "e_value": _rounded(evidence.e_value),
+        "at_least": _rounded(evidence.at_least),
+        "confidence": _rounded(evidence.confidence),
         "genes": genes,
         "live": live,
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.9g}")
 
 
 def weigh(

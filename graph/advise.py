@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from ..bedrock.gateway import STAND_IN, ModelTask
+from ..bedrock.gateway import ModelTask
 from ..clock import derive_seed
 from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
@@ -42,7 +42,6 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
         evidence=_Evidence(services, state, head, shorter="shorter_context" in measures),
         tried=lambda mutation: services.journal.tried(run_id, _genes(head, mutation), before=generation),
         candidates=max(1, wanted // 2) if "fewer_candidates" in measures else wanted,
-        origin="stand-in" if services.gateway.route(task) == STAND_IN else "model",
     )
     reply = services.advisor.advise(
         desk,

@@ -3,51 +3,61 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 from langchain.tools import ToolRuntime, tool
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ..bedrock import protocol
+from ..bedrock.gateway import model_of
+from ..bedrock.stand_in import STAND_IN
 from ..errors import InvalidMutation
 from .desk import AdvisorDesk
+
+
+def _storable(text: str) -> str:
+    """Replace lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Count = Annotated[int, Field(ge=0, le=1000)]
 
 
 class ProposedMutation(BaseModel):
     """A change of some genes, as an advisor words it."""
 
-    changes: dict[str, Any] = Field(description="New value of each gene to change, by gene name.")
-    category: str = Field(default="intelligence upgrade", description="One of the categories in the brief.")
-    rationale: str = Field(default="", description="One sentence: why this should raise the score.")
-    predicted_gain: float = Field(default=0.0, description="Expected change of the mean score.")
+    changes: dict[Text, Any] = Field(description="New value of each gene to change, by gene name.")
+    category: Text = Field(default="intelligence upgrade", description="One of the categories in the brief.")
+    rationale: Text = Field(default="", description="One sentence: why this should raise the score.")
+    predicted_gain: float = Field(default=0.0, allow_inf_nan=False, description="Expected change of the mean score.")
     probability: float = Field(default=0.5, ge=0, le=1, description="How likely it is an improvement.")
-    origin: str = Field(default="", description="Leave empty.")
+    origin: Text = Field(default="", description="Leave empty.")
 
 
-@tool(protocol.READ_EVIDENCE)
-def read_evidence(trials: int, failures: int, runtime: ToolRuntime[AdvisorDesk]) -> str:
-    """Read the newest trials of this run and feedback on failed training cases.
+# Descriptions are given, not taken from docstrings: they go over the wire, and Python 3.13 indents docstrings anew.
+@tool(
+    protocol.READ_EVIDENCE,
+    description="Read the newest trials of this run and feedback on failed training cases."
+    " 10 trials and 20 pieces of feedback are plenty for a first look.",
+)
+def read_evidence(trials: Count, failures: Count, runtime: ToolRuntime[AdvisorDesk]) -> str:
+    """Read the newest trials of a run and feedback on failed training cases."""
+    return json.dumps(runtime.context.evidence(trials, failures), ensure_ascii=False)
 
-    Args:
-        trials: How many trials at most; 10 is plenty for a first look.
-        failures: How many pieces of feedback at most; 20 is plenty for a first look.
-        runtime: The advisor's desk.
-    """
-    return json.dumps(runtime.context.evidence(max(0, trials), max(0, failures)), ensure_ascii=False)
 
-
-@tool(protocol.PROPOSE_MUTATIONS)
+@tool(
+    protocol.PROPOSE_MUTATIONS,
+    description="Propose candidates for trial, best first, all in one call."
+    " Each is accepted with an id or rejected with the reason.",
+)
 def propose_mutations(proposals: list[ProposedMutation], runtime: ToolRuntime[AdvisorDesk]) -> str:
-    """Propose candidates for trial; each is accepted with an id or rejected with the reason.
-
-    Args:
-        proposals: The candidates, best first.
-        runtime: The advisor's desk.
-    """
-    return json.dumps([_admitted(proposal, runtime.context) for proposal in proposals], ensure_ascii=False)
+    """Admit candidates to the desk, or say why not."""
+    proposer = STAND_IN if model_of(runtime.state["messages"]) == STAND_IN else "model"
+    return json.dumps([_admitted(proposal, runtime.context, proposer) for proposal in proposals], ensure_ascii=False)
 
 
-def _admitted(proposal: ProposedMutation, desk: AdvisorDesk) -> dict[str, str]:
+def _admitted(proposal: ProposedMutation, desk: AdvisorDesk, proposer: str) -> dict[str, str]:
     if len(desk.accepted) >= desk.candidates:
         return {"rejected": f"this generation has its {desk.candidates} candidates already"}
     try:
@@ -58,7 +68,7 @@ def _admitted(proposal: ProposedMutation, desk: AdvisorDesk) -> dict[str, str]:
             rationale=proposal.rationale,
             predicted_gain=proposal.predicted_gain,
             probability=proposal.probability,
-            origin=f"{desk.origin}:{proposal.origin}" if proposal.origin else desk.origin,
+            origin=f"{proposer}:{proposal.origin}" if proposal.origin else proposer,
         )
     except InvalidMutation as error:
         return {"rejected": str(error)}

@@ -30,7 +30,6 @@ class AdvisorDesk(Desk):
     tried: Callable[[Mutation], bool]
     """Whether a mutation's gene values were trialled in this run already."""
     candidates: int
-    origin: str = "advisor"
     accepted: dict[str, Mutation] = field(default_factory=dict)
 
 

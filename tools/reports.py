@@ -10,21 +10,30 @@ from ..bedrock import protocol
 from .desk import ReportDesk
 
 
-@tool(protocol.READ_CANDIDATE)
+@tool(
+    protocol.READ_CANDIDATE,
+    description="Read the candidate: its changes, its evidence on validation cases, its risk and the parts of it.",
+)
 def read_candidate(runtime: ToolRuntime[ReportDesk]) -> str:
-    """Read the candidate: its changes, its evidence on validation cases, its risk and the parts of that risk."""
+    """Return the candidate under decision."""
     return _report(runtime)
 
 
-@tool(protocol.READ_INCIDENT)
+@tool(
+    protocol.READ_INCIDENT,
+    description="Read the incident: its kind, the failed step, how often it failed, and the error.",
+)
 def read_incident(runtime: ToolRuntime[ReportDesk]) -> str:
-    """Read the incident: its kind, the failed step, how often it failed, and the error."""
+    """Return the incident to heal."""
     return _report(runtime)
 
 
-@tool(protocol.READ_SPEND)
+@tool(
+    protocol.READ_SPEND,
+    description="Read the spend: the budget closest to its limit, the share of it that is used, the calls so far.",
+)
 def read_spend(runtime: ToolRuntime[ReportDesk]) -> str:
-    """Read the spend: the budget closest to its limit, the share of it that is used, and the calls so far."""
+    """Return the spend to govern."""
     return _report(runtime)
 
 
