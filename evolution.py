@@ -29,7 +29,7 @@ from .bedrock.session import BedrockSession, credentials_found
 from .clock import Clock, IdSource, RandomIds, SystemClock
 from .dna.database import Database
 from .dna.engine import MutationEngine
-from .dna.genes import Gene, GeneValue
+from .dna.genes import BaseGene, GeneValue
 from .dna.genome import SystemDNA
 from .dna.sqlite import SQLiteDNAStore
 from .errors import EvolutionError, UsageError
@@ -87,7 +87,7 @@ class Evolution:
     def __init__(  # noqa: PLR0913  # the one place where an application says everything about itself
         self,
         app: str,
-        genes: Mapping[str, Gene],
+        genes: Mapping[str, BaseGene],
         *,
         evaluate: EvaluateEach | None = None,
         evaluate_all: EvaluateAll | None = None,
@@ -377,8 +377,9 @@ class Evolution:
                 given, config, stream_mode="updates", durability="sync", control=self._control
             ):
                 for step, changed in update.items():
-                    if isinstance(changed, dict):
-                        seen |= changed
+                    # A node that changes nothing is told as None; an interrupt is no node.
+                    if step != "__interrupt__":
+                        seen |= changed or {}
                         trials += len(seen.get("candidates", [])) if step == "trial" else 0
                         yield self._progress(run_id, step, seen, trials)
         except GraphDrained:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     PyprojectTomlConfigSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from .errors import InvalidSetting
@@ -104,6 +106,8 @@ class Settings(BaseSettings):
             return located(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise InvalidSetting(_explained(error), hint=_HINT) from error
+        except SettingsError as error:
+            raise InvalidSetting(f"a setting in the environment cannot be read: {error}.", hint=_HINT) from error
 
     def model_for(self, agent: str) -> str:
         """Return the Bedrock model id an agent calls."""
@@ -118,7 +122,7 @@ _HINT = (
 
 def _reading(pyproject: Path | None) -> type[Settings]:
     """Return the settings class with its sources in order: constructor, environment, this file."""
-    if pyproject is None:
+    if pyproject is None or not _has_table(pyproject):
         return Settings
 
     class Located(Settings):
@@ -138,6 +142,16 @@ def _reading(pyproject: Path | None) -> type[Settings]:
     return Located
 
 
+def _has_table(pyproject: Path) -> bool:
+    try:
+        table = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("tool", {}).get("bedrock-evolution")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"{pyproject} cannot be read: {error}.", hint="Mend the file.") from error
+    if table is not None and not isinstance(table, dict):
+        raise InvalidSetting(f"[tool.bedrock-evolution] in {pyproject} is no table.", hint="Write name = value lines.")
+    return table is not None
+
+
 def _nearest_pyproject(near: Path) -> Path | None:
     folders = [near, *near.resolve().parents] if near.is_dir() else near.resolve().parents
     return next((folder / "pyproject.toml" for folder in folders if (folder / "pyproject.toml").is_file()), None)
@@ -147,6 +161,6 @@ def _explained(error: ValidationError) -> str:
     wrong = error.errors()[0]
     name = ".".join(map(str, wrong["loc"]))
     if wrong["type"] == "extra_forbidden":
-        known = ", ".join(Settings.model_fields)
-        return f"unknown setting {name!r}; there are: {known}."
+        fields = Autonomy.model_fields if wrong["loc"][0] == "autonomy" else Settings.model_fields
+        return f"unknown setting {name!r}; there are: {', '.join(fields)}."
     return f"setting {name!r} is {wrong['input']!r}: {wrong['msg']}."

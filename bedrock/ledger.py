@@ -7,6 +7,7 @@ under SQLite's write lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 
 from ..clock import Clock, IdSource
 from ..dna.database import Database
@@ -167,4 +168,4 @@ class Ledger:
         return [(day, agent, model, Spend(*numbers)) for day, agent, model, *numbers in rows]
 
     def _today(self) -> str:
-        return f"{self._clock.now():%Y-%m-%d}"
+        return f"{self._clock.now().astimezone(UTC):%Y-%m-%d}"

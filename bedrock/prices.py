@@ -48,7 +48,8 @@ def cost_micro_usd(model_id: str, tokens: Tokens) -> int:
     from genai_prices import Usage, calc_price
 
     usage = Usage(
-        input_tokens=tokens.input,
+        # Never less than what came from or went to the cache, whatever a response reports.
+        input_tokens=max(tokens.input, tokens.cache_read + tokens.cache_write),
         output_tokens=tokens.output,
         cache_read_tokens=tokens.cache_read,
         cache_write_tokens=tokens.cache_write,

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 SCHEME = "sqlite:///"
 _BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01
+_HEADER_BYTES = 100
 
 
 class Database:
@@ -69,14 +70,16 @@ class Database:
     def _recognise(self) -> None:
         try:
             run = self._connection.execute
+            self._refuse_fragment()
             # In one snapshot: another process may be making the file ours at this very moment.
             run("BEGIN")
-            ours = run("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            application_id = run("PRAGMA application_id").fetchone()[0]
             empty = run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             version = run("PRAGMA user_version").fetchone()[0]
             damage = [row[0] for row in run("PRAGMA quick_check(1)")]
             run("COMMIT")
-            if not ours and not empty:
+            foreign = application_id not in (0, APPLICATION_ID) or (application_id == 0 and not empty)
+            if foreign:
                 raise StoreError(
                     f"{self.path} is a database of another program.", hint="Choose another path; it was not touched."
                 )
@@ -98,6 +101,19 @@ class Database:
                 run("COMMIT")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
+
+    def _refuse_fragment(self) -> None:
+        """Refuse what SQLite would take for an empty file, or would not notice to be cut short."""
+        with self.path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        size = self.path.stat().st_size
+        page = int.from_bytes(header[16:18], "big")
+        page_bytes = 65536 if page == 1 else page
+        if size and (len(header) < _HEADER_BYTES or (header[:6] == b"SQLite" and page_bytes and size % page_bytes)):
+            raise StoreError(
+                f"{self.path} is not a database, or was cut short: {size} bytes.",
+                hint="Choose another path, or restore the file from a copy; it was not changed.",
+            )
 
     def _switch_to_wal(self) -> None:
         """Switch to WAL mode; SQLite does not wait by itself while another process does the same."""
@@ -149,6 +165,9 @@ class Database:
             except sqlite3.Error as error:
                 self._rollback(outer)
                 raise self._wrapped(error) from error
+            except UnicodeEncodeError as error:
+                self._rollback(outer)
+                raise StoreError(f"text cannot be stored as UTF-8: {error}.", hint="Remove lone surrogates.") from error
             except BaseException:
                 self._rollback(outer)
                 raise

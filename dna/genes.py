@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import InvalidGene
 
@@ -18,7 +18,7 @@ GeneValue = str | float | int | bool
 _NAME_CHARS = 200
 
 
-class _Gene(BaseModel):
+class BaseGene(BaseModel):
     """What all kinds of gene share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -45,7 +45,7 @@ class _Gene(BaseModel):
         return "any value"
 
 
-class NumberGene(_Gene):
+class NumberGene(BaseGene):
     """A real number in a closed interval; `log` asks the search for a logarithmic scale."""
 
     kind: Literal["number"] = "number"
@@ -67,10 +67,10 @@ class NumberGene(_Gene):
     @property
     def bounds(self) -> str:
         """The interval in words."""
-        return f"a number from {self.low:g} to {self.high:g}"
+        return f"a number from {_exact(self.low)} to {_exact(self.high)}"
 
 
-class IntegerGene(_Gene):
+class IntegerGene(BaseGene):
     """A whole number in a closed interval."""
 
     kind: Literal["integer"] = "integer"
@@ -95,7 +95,7 @@ class IntegerGene(_Gene):
         return f"a whole number from {self.low} to {self.high}"
 
 
-class ChoiceGene(_Gene):
+class ChoiceGene(BaseGene):
     """One of a fixed list of texts."""
 
     kind: Literal["choice"] = "choice"
@@ -114,7 +114,7 @@ class ChoiceGene(_Gene):
         return "one of " + ", ".join(map(repr, self.options))
 
 
-class FlagGene(_Gene):
+class FlagGene(BaseGene):
     """On or off."""
 
     kind: Literal["flag"] = "flag"
@@ -132,7 +132,7 @@ class FlagGene(_Gene):
         return "true or false"
 
 
-class TextGene(_Gene):
+class TextGene(BaseGene):
     """Free text of bounded length, such as a prompt or a description."""
 
     kind: Literal["text"] = "text"
@@ -159,7 +159,7 @@ class TextGene(_Gene):
         return f"text of {self.min_chars} to {self.max_chars} characters"
 
 
-class CodeGene(_Gene):
+class CodeGene(BaseGene):
     """Python source of bounded length that must parse; this package never executes it."""
 
     kind: Literal["code"] = "code"
@@ -185,6 +185,18 @@ class CodeGene(_Gene):
 
 Gene = Annotated[NumberGene | IntegerGene | ChoiceGene | FlagGene | TextGene | CodeGene, Field(discriminator="kind")]
 """Any kind of gene; `kind` tells which when it is read back from JSON."""
+
+
+_ANY_GENE: TypeAdapter[Gene] = TypeAdapter(Gene)
+
+
+def _exact(number: float) -> str:
+    """Write a bound with all its digits: a model that is told fewer would propose values that are refused."""
+    return repr(int(number)) if isinstance(number, float) and number.is_integer() else repr(number)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str)
 
 
 def _encodable(value: str) -> bool:
@@ -257,13 +269,13 @@ def code(value: str, *, max_chars: int = 8000, locked: bool = False, description
     )
 
 
-def declared(name: str, gene: Gene) -> Gene:
+def declared(name: str, gene: BaseGene) -> Gene:
     """Check a declaration as a whole: types, bounds that make sense, an initial value inside them.
 
     Raises:
         InvalidGene: Names the gene and what is wrong with it.
     """
-    if not isinstance(gene, _Gene):
+    if not isinstance(gene, BaseGene):
         raise InvalidGene(
             f"gene {name!r} is {gene!r}",
             hint="Declare it with text(), number(), integer(), choice(), flag() or code().",
@@ -278,11 +290,14 @@ def declared(name: str, gene: Gene) -> Gene:
             raise InvalidGene(f"log=True with low={low!r}", hint="A logarithmic gene needs low above zero.")
         if isinstance(gene, ChoiceGene) and len(set(gene.options)) < max(2, len(gene.options)):
             raise InvalidGene(f"options {gene.options!r}", hint="List at least two different options.")
+        if not all(map(_encodable, filter(_is_text, [name, gene.description, *getattr(gene, "options", ())]))):
+            raise InvalidGene("its name, description or options hold lone surrogates", hint="Remove them.")
         if isinstance(gene, TextGene) and not 0 <= gene.min_chars <= gene.max_chars:
             raise InvalidGene(
                 f"min_chars={gene.min_chars}, max_chars={gene.max_chars}", hint="Need 0 <= min_chars <= max_chars."
             )
-        checked = type(gene).model_validate(dict(gene) | {"value": gene.check(gene.value)})
+        fields = dict(gene)
+        checked = _ANY_GENE.validate_python(fields | {"value": gene.check(fields["value"])})
     except InvalidGene as error:
         raise InvalidGene(f"gene {name!r}: {error.message}.", hint=error.hint) from None
     except (ValidationError, TypeError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import InvalidGene, InvalidMutation
 from .canonical import checksum
-from .genes import Gene, GeneValue, declared
+from .frozen import FREEZE, THAW
+from .genes import BaseGene, Gene, GeneValue, declared
 from .mutation import Mutation
 
 
@@ -25,7 +27,7 @@ class SystemDNA(BaseModel):
 
     app: str
     generation: int
-    genes: dict[str, Gene]
+    genes: Annotated[Mapping[str, Gene], FREEZE, THAW]
     parent: str | None = None
     """Checksum of the DNA this one was made from; None for the first."""
     mutation: str | None = None
@@ -34,7 +36,7 @@ class SystemDNA(BaseModel):
     """Mean validation score the mutation was promoted with; None where it was not measured."""
 
     @classmethod
-    def declare(cls, app: str, genes: Mapping[str, Gene]) -> SystemDNA:
+    def declare(cls, app: str, genes: Mapping[str, BaseGene]) -> SystemDNA:
         """Make generation 0 of an application.
 
         Raises:
@@ -43,9 +45,9 @@ class SystemDNA(BaseModel):
         return cls(app=app, generation=0, genes={name: declared(name, gene) for name, gene in genes.items()})
 
     @cached_property
-    def values(self) -> dict[str, GeneValue]:
+    def values(self) -> Mapping[str, GeneValue]:
         """Gene names and their values, in the order of declaration."""
-        return {name: gene.value for name, gene in self.genes.items()}
+        return MappingProxyType({name: gene.value for name, gene in self.genes.items()})
 
     @cached_property
     def checksum(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .canonical import checksum
+from .frozen import FREEZE, THAW
 from .genes import GeneValue
 
 
@@ -17,7 +20,7 @@ class Mutation(BaseModel):
 
     parent: str
     """Checksum of the DNA it was made for; it applies to no other."""
-    changes: dict[str, GeneValue] = Field(min_length=1)
+    changes: Annotated[Mapping[str, GeneValue], Field(min_length=1), FREEZE, THAW]
     category: str
     rationale: str = ""
     predicted_gain: float = 0.0
@@ -28,4 +31,4 @@ class Mutation(BaseModel):
     @cached_property
     def id(self) -> str:
         """A hash of parent and changes: the same proposal is the same mutation."""
-        return "m-" + checksum({"parent": self.parent, "changes": self.changes})[:20]
+        return "m-" + checksum({"parent": self.parent, "changes": dict(self.changes)})[:20]

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from ..errors import IntegrityError, StaleParent, UnknownRun
+from ..errors import IntegrityError, InvalidGene, StaleParent, UnknownRun
 from .database import Database
 from .events import GENESIS, EventDraft, EvolutionEvent
+from .genes import GeneValue
 from .genome import SystemDNA
 
 _PAGE = 1000
+
+
+class EventRow(NamedTuple):
+    """The columns an event is found by."""
+
+    app: str
+    seq: int
+    key: str
+    hash: str
 
 
 class SQLiteDNAStore:
@@ -95,12 +106,19 @@ class SQLiteDNAStore:
 
     def events(self, app: str, *, after: int = 0) -> Iterator[EvolutionEvent]:
         """See `DNAStore.events`."""
+        for _, event in self.event_rows(app, after=after):
+            yield event
+
+    def event_rows(self, app: str, *, after: int = 0) -> Iterator[tuple[EventRow, EvolutionEvent]]:
+        """Yield the events with the columns of their rows, which an audit compares with them."""
         while rows := self._database.rows(
-            "SELECT seq, document FROM events WHERE app = ? AND seq > ? ORDER BY seq LIMIT ?", [app, after, _PAGE]
+            "SELECT app, seq, key, hash, document FROM events WHERE app = ? AND seq > ? ORDER BY seq LIMIT ?",
+            [app, after, _PAGE],
         ):
-            for seq, document in rows:
-                yield _event(seq, document)
-            after = rows[-1][0]
+            for *columns, document in rows:
+                row = EventRow(*columns)
+                yield row, _event(row.seq, document)
+            after = rows[-1][1]
 
     def restore(self, app: str, generation: int, event: EventDraft) -> SystemDNA:
         """See `DNAStore.restore`."""
@@ -109,6 +127,8 @@ class SQLiteDNAStore:
             if head is None:
                 raise UnknownRun(f"{app!r} has no DNA.", hint="Run it once first.")
             values = {name: gene.value for name, gene in old.genes.items() if name in head.genes}
+            for name, value in values.items():
+                _still_allowed(head, name, value)
             restored = head.successor(values, mutation=f"restore-{generation}", fitness=old.fitness)
             return self.commit(head.checksum, restored, event)
 
@@ -127,6 +147,15 @@ class SQLiteDNAStore:
     def apps(self) -> list[str]:
         """Return the names of the applications in this file."""
         return [row[0] for row in self._database.rows("SELECT DISTINCT app FROM dna ORDER BY app")]
+
+
+def _still_allowed(head: SystemDNA, name: str, value: GeneValue) -> None:
+    try:
+        head.genes[name].check(value)
+    except InvalidGene as error:
+        raise InvalidGene(
+            f"gene {name!r} had {error.message}.", hint="The application declares other bounds by now."
+        ) from None
 
 
 def _write(dna: SystemDNA) -> str:

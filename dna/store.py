@@ -25,7 +25,7 @@ class DNAStore(Protocol):
         """Make `dna` live and store its event in one transaction, if the live DNA is still `expected`.
 
         Idempotent by mutation id: the same mutation of the same parent, committed before, is returned as it
-        was stored and nothing is written.
+        was stored; only an event with a new key is added.
 
         Args:
             expected: Checksum of the DNA that must be live now; None for an application's first.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..dna.canonical import checksum
@@ -111,12 +112,28 @@ def _checked(cases: Cases, *, of: int) -> Cases:
 
 
 def _hash(index: int, case: Any) -> str:
+    if _holds_set(case):
+        raise InvalidCases(
+            f"case {index} holds a set, whose order differs between processes.", hint="Give a sorted list instead."
+        )
     try:
         return checksum(to_jsonable_python(case))
     except (PydanticSerializationError, ValueError, TypeError) as error:
         raise InvalidCases(
             f"case {index} cannot be written as JSON: {error}.", hint="Give dicts, dataclasses or pydantic models."
         ) from error
+
+
+def _holds_set(value: Any) -> bool:
+    if isinstance(value, (set, frozenset)):
+        return True
+    if isinstance(value, BaseModel):
+        return any(_holds_set(inner) for _, inner in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_holds_set(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, Mapping):
+        return any(_holds_set(inner) for inner in value.values())
+    return isinstance(value, (list, tuple)) and any(map(_holds_set, value))
 
 
 def _by_threshold(digest: str) -> Part:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +61,8 @@ class Evaluator:
         function = evaluate or evaluate_all
         if not callable(function):
             raise InvalidSetting(f"the evaluator {function!r} is not a function.", hint="Give (genes, case) -> float.")
-        if score_range is not None and not score_range[0] < score_range[1]:
-            raise InvalidSetting(f"score_range={score_range!r} is empty.", hint="Give (lowest, highest).")
+        if score_range is not None and not -math.inf < score_range[0] < score_range[1] < math.inf:
+            raise InvalidSetting(f"score_range={score_range!r} is empty or endless.", hint="Give (lowest, highest).")
         batch = evaluate_all is not None
         wanted = "seeds" if batch else "seed"
         try:
@@ -94,15 +95,16 @@ class Evaluator:
         """Turn what the function returned into one outcome a case."""
         if not self.batch:
             return [as_outcome(result, self.score_range)]
-        if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Sequence):
-            try:
-                result = list(result) if not isinstance(result, (str, bytes, Mapping)) else None
-            except TypeError:
-                result = None
-        if result is None or len(result) != len(job.cases):
-            count = "no list" if result is None else f"{len(result)} scores"
+        try:
+            scores = None if isinstance(result, (str, bytes, Mapping)) else list(result)
+        except TypeError:
+            scores = None
+        except Exception as error:  # noqa: BLE001  # a generator of the application may raise anything
+            return [raised(error)] * len(job.cases)
+        if scores is None or len(scores) != len(job.cases):
+            count = "no list" if scores is None else f"{len(scores)} scores"
             return [failed(f"the evaluator returned {count} for {len(job.cases)} cases")] * len(job.cases)
-        return [as_outcome(score, self.score_range) for score in result]
+        return [as_outcome(score, self.score_range) for score in scores]
 
     def _called(self, job: Job) -> Any:
         if self.batch:

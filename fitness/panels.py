@@ -50,10 +50,17 @@ def plan_panels(sizes: Mapping[Part, int], *, max_evaluations: int | None, seed:
     least = {part: min(sizes[part], _LEAST[part]) for part in PARTS}
     _affords(2 * (least["train"] + least["validation"] + least["test"]), max_evaluations)
     if max_evaluations is not None:
-        standing = sizes["train"] + sizes["validation"] + 2 * sizes["test"]
-        share = min(1.0, _STANDING_SHARE * max_evaluations / standing)
-        sizes = {part: max(least[part], int(totals[part] * share)) for part in PARTS}
+        # Every part gets its least first; the rest of the standing share is divided in proportion.
+        rest = {part: totals[part] - least[part] for part in PARTS}
+        wanted = max(1, _standing(rest))
+        share = min(1.0, max(0.0, _STANDING_SHARE * max_evaluations - _standing(least)) / wanted)
+        sizes = {part: least[part] + int(rest[part] * share) for part in PARTS}
     return Panels(**{part: _shuffled(totals[part], sizes[part], seed, part) for part in PARTS})
+
+
+def _standing(sizes: Mapping[Part, int]) -> int:
+    """What the live DNA costs: training and validation once, the test at the start and at the end of the run."""
+    return sizes["train"] + sizes["validation"] + 2 * sizes["test"]
 
 
 def _affords(needed: int, limit: int | None) -> None:

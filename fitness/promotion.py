@@ -21,7 +21,9 @@ _RANGE_BETS: FloatArray = np.array([0.05, 0.1, 0.2, 0.35, 0.55, 0.75, 0.98])
 _RANGE_WEIGHTS: FloatArray = np.array([1, 1, 1, 1, 1, 1, 4]) / 10
 _SIGN_BETS: FloatArray = np.array([0.1, 0.2, 0.35, 0.6, 1.0, 1.8, 3.0])
 _SIGN_WEIGHTS: FloatArray = np.array([1, 2, 2, 2, 1, 1, 1]) / 10
-_BISECTIONS = 40
+_BISECTIONS = 60
+_FAR_STEPS = 50.0
+_LEAST_STEP = 1e-300
 CERTAIN = 1e300
 """Capital is capped here, so that evidence stays a finite, JSON-plain number."""
 
@@ -35,7 +37,7 @@ class Evidence:
         cases: How many pairs.
         e_value: The bettor's capital; 1 means no evidence either way.
         threshold: The capital this proposal has to reach.
-        at_least: Lower bound of the gain that holds with the run's confidence 1 - alpha.
+        at_least: Lower bound of the gain that holds with confidence 1 - alpha; None where so few cases give none.
         test: How many proposals of the run, this one included, were put to the rule.
     """
 
@@ -43,7 +45,7 @@ class Evidence:
     cases: int
     e_value: float
     threshold: float
-    at_least: float
+    at_least: float | None
     test: int
 
     @property
@@ -115,12 +117,17 @@ class PromotionRule:
         bets = np.outer(_SIGN_BETS, paired / scale)
         return _mixture((math.log(2.0) - np.logaddexp(0.0, -2.0 * bets)).sum(axis=1), _SIGN_WEIGHTS)
 
-    def _lower_bound(self, paired: FloatArray, scale: float, gain: float) -> float:
+    def _lower_bound(self, paired: FloatArray, scale: float, gain: float) -> float | None:
         """Invert the test: the largest shift whose removal still leaves capital of 1 / alpha."""
         if not paired.size:
-            return -math.inf
+            return None
         width = self.score_range[1] - self.score_range[0] if self.score_range else math.inf
-        low, high = max(-width, min(float(paired.min()), 0.0)), gain
+        low, high = -width, gain
+        if not self.score_range:
+            step = max(scale, float(np.ptp(paired)), abs(gain), _LEAST_STEP)
+            low = float(paired.min()) - _FAR_STEPS * step
+            if self._shifted_capital(paired, low, scale or step, width) < 1 / self.alpha:
+                return None
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
             if self._shifted_capital(paired, middle, scale, width) >= 1 / self.alpha:
@@ -145,7 +152,11 @@ def scale_of(differences: Sequence[float]) -> float:
     It depends on their sizes only, never on their signs, so fixing it at the first look keeps the bets fair.
     """
     sizes = np.asarray([abs(value) for value in differences if value], dtype=np.float64)
-    return float(np.sqrt(np.mean(sizes**2))) if sizes.size else 0.0
+    if not sizes.size:
+        return 0.0
+    largest = float(sizes.max())
+    # Divided first: squares of very small or very large differences would leave the range of floats.
+    return largest * float(np.sqrt(np.mean((sizes / largest) ** 2)))
 
 
 def _mixture(logs: FloatArray, weights: FloatArray) -> float:

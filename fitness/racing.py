@@ -171,8 +171,7 @@ class Race:
         for size in _rungs(len(panel)):
             outcome = self._scorer.score([Request(values, "validation", panel[:size])])[0]
             if failure := _first_failure(outcome):
-                nothing = replace(self._rule.assess([], test=test), at_least=0.0)
-                return replace(trial, status="failed", reason=failure), nothing
+                return replace(trial, status="failed", reason=failure), self._rule.assess([], test=test)
             scored = {index: o.value for index, o in outcome.items() if o.value is not None}
             evidence = weigh(self._rule, scored, head.validation, panel, test=test)
             if evidence.gain <= 0 and not evidence.credible:
@@ -186,23 +185,31 @@ class Race:
             trial, status="gated", evidence=evidence_json(evidence, trial.genes, genes_key(head.values)), reason=reason
         ), evidence
 
-    def promising(self, trial: TrialRecord, *, test: int) -> bool:
-        """Whether a candidate's training gain, shrunk for having been selected, would pass the gate."""
+    def promising(self, head: HeadScores, trial: TrialRecord, values: Values, *, test: int) -> bool:
+        """Whether a candidate would probably pass the gate, judging by its training scores.
+
+        Its gain is shrunk for having been selected, and the evidence scaled to the size of the validation panel.
+        """
         if self.single:
             return (trial.gain or 0.0) > 0
-        z = trial.z or 0.0
+        differences = self._differences(head, values)
+        gain, z = paired(differences)
         if z <= 1:
             return False
-        shrunk = z * (1 - 1 / z**2) * math.sqrt(len(self._scorer.panels.validation) / max(1, trial.cases))
-        return shrunk**2 / 2 > math.log(self._rule.threshold(test)) + 1
+        expected = self._rule.assess([d - gain / z**2 for d in differences], test=test)
+        ratio = len(self._scorer.panels.validation) / len(differences)
+        return ratio * math.log(max(expected.e_value, 1e-300)) >= math.log(expected.threshold)
 
     def paired_gain(self, head: HeadScores, values: Values) -> tuple[float, float, int]:
         """Return mean gain, z and number of cases of recorded training scores against another live DNA."""
-        request = Request(values, "train", ())
-        known = self._scorer.recorded(request)
-        pairs = {i: o.value - head.train[i] for i, o in known.items() if o.value is not None and i in head.train}
-        gain, z = paired(list(pairs.values()))
-        return gain, z, len(pairs)
+        differences = self._differences(head, values)
+        gain, z = paired(differences)
+        return gain, z, len(differences)
+
+    def _differences(self, head: HeadScores, values: Values) -> list[float]:
+        """Return recorded training scores minus the live DNA's, on the cases both were scored on."""
+        known = self._scorer.recorded(Request(values, "train", ()))
+        return [o.value - head.train[i] for i, o in sorted(known.items()) if o.value is not None and i in head.train]
 
 
 def paired(differences: Sequence[float]) -> tuple[float, float]:
@@ -239,8 +246,8 @@ def evidence_json(evidence: Evidence, genes: str, live: str) -> dict[str, Any]:
     }
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.9g}")
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.9g}")
 
 
 def weigh(

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dna.canonical import storable
+
 _SHOWN = 80
+_REASON_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Outcome:
 
 def failed(reason: str) -> Outcome:
     """Record an evaluation that gave no score; it is never counted as a low one."""
-    return Outcome(value=None, error=reason)
+    return Outcome(value=None, error=storable(reason)[:_REASON_CHARS])
 
 
 def as_outcome(result: Any, score_range: tuple[float, float] | None) -> Outcome:
@@ -75,9 +78,9 @@ def _read(result: Any, score_range: tuple[float, float] | None) -> Outcome:
         return Outcome(value=float(value))
     return Outcome(
         value=float(value),
-        feedback=str(score.feedback),
-        gene_feedback={str(name): str(text) for name, text in score.gene_feedback.items()},
-        metrics={str(name): float(number) for name, number in score.metrics.items()},
+        feedback=storable(str(score.feedback)),
+        gene_feedback={storable(str(name)): storable(str(text)) for name, text in score.gene_feedback.items()},
+        metrics={storable(str(name)): float(number) for name, number in score.metrics.items()},
     )
 
 

@@ -16,6 +16,7 @@ from .evaluator import Evaluator, Job
 from .score import Outcome, failed
 
 DEFAULT_TIMEOUT_S = 300.0
+_LOOP_GRACE_S = 0.5
 Finished = tuple[int, list[Outcome]]
 """The place of a job in the list it came in, and its outcomes."""
 
@@ -75,7 +76,9 @@ class Workers:
 
     def __init__(self, executor: Executor | None, count: int | None, timeout_s: float | None) -> None:
         own_size = getattr(executor, "_max_workers", None)
-        self.count = max(1, count or own_size or os.cpu_count() or 1)
+        wanted = max(1, count or own_size or os.cpu_count() or 1)
+        # More would wait in the executor's own queue, and waiting would count as running.
+        self.count = min(wanted, own_size or wanted)
         self.timeout_s = timeout_s
         self._threads = DaemonThreads(self.count) if executor is None else None
         self._executor: Executor = executor or self._threads  # type: ignore[assignment]  # one of the two is there
@@ -88,8 +91,6 @@ class Workers:
         """
         if evaluator.asynchronous:
             yield from self._run_on_loop(evaluator, jobs)
-        elif len(jobs) == 1 and self._threads and self.timeout_s is None:
-            yield [(0, evaluator.run(jobs[0]))]
         else:
             yield from self._run_on_executor(evaluator, jobs)
 
@@ -101,7 +102,7 @@ class Workers:
         while left:
             while len(running) < room and (following := next(waiting, None)) is not None:
                 place, job = following
-                running[self._executor.submit(evaluator.run, job)] = place, time.monotonic()
+                running[self._submit(evaluator, job)] = place, time.monotonic()
             wait(running, timeout=self._next_deadline(running), return_when=FIRST_COMPLETED)
             finished = [(running.pop(future)[0], _result(future)) for future in list(running) if future.done()]
             late = [future for future, (_, started) in running.items() if self._is_late(started)]
@@ -118,6 +119,14 @@ class Workers:
                     "evaluations that timed out hold every worker of the executor.",
                     hint="Give more workers, or an evaluator that ends by itself.",
                 )
+
+    def _submit(self, evaluator: Evaluator, job: Job) -> Future[list[Outcome]]:
+        try:
+            return self._executor.submit(evaluator.run, job)
+        except RuntimeError as error:
+            raise EvaluationFailed(
+                f"the executor takes no work: {error}.", hint="Keep it open for as long as the run lasts."
+            ) from error
 
     def _lose_worker(self) -> int:
         """Return how many workers a hung job takes away for good."""
@@ -161,10 +170,17 @@ class Workers:
 
         threading.Thread(target=body, name="evaluation-loop", daemon=True).start()
         for _ in jobs:
-            item = done.get()
+            item = self._next_finished(done)
             if isinstance(item, BaseException):
                 raise EvaluationFailed(f"the event loop of the evaluator broke: {item!r}.") from item
             yield [item]
+
+    def _next_finished(self, done: queue.SimpleQueue[Finished | BaseException]) -> Finished | BaseException:
+        """Wait for a job; every one ends within its timeout, unless the evaluator blocks the loop itself."""
+        try:
+            return done.get(timeout=None if self.timeout_s is None else self.timeout_s + _LOOP_GRACE_S)
+        except queue.Empty:
+            return TimeoutError(f"nothing finished for {self.timeout_s:g} s: the async evaluator blocks its loop")
 
     def close(self) -> None:
         """Let our own threads end; an executor that was given is its owner's to close."""

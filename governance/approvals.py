@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..clock import Clock
-from ..dna.canonical import checksum
+from ..dna.canonical import checksum, storable
 from ..dna.database import Database
 from ..errors import UnknownRun, UsageError
 
@@ -82,6 +82,7 @@ class Approvals:
         """
         if not by.strip():
             raise UsageError("an approval needs the name of the person who answers.", hint="Give --by NAME.")
+        by, why = storable(by.strip()), storable(why)
         status = "approved" if verdict == "approve" else "rejected"
         with self._database.transaction() as connection:
             known = self.get(approval_id)
@@ -92,7 +93,7 @@ class Approvals:
                 )
             connection.execute(
                 'UPDATE approvals SET status = ?, answered_at = ?, "by" = ?, why = ? WHERE approval_id = ?',
-                [status, self._clock.now().isoformat(), by.strip(), why, approval_id],
+                [status, self._clock.now().isoformat(), by, why, approval_id],
             )
         return self.get(approval_id)
 

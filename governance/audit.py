@@ -41,7 +41,7 @@ def verify(store: SQLiteDNAStore, app: str) -> AuditReport:
     problems: list[str] = []
     count, previous = 0, GENESIS
     try:
-        for event in store.events(app):
+        for row, event in store.event_rows(app):
             count += 1
             if event.seq != count:
                 problems.append(f"event {count} is missing: the record goes on with event {event.seq}")
@@ -49,6 +49,8 @@ def verify(store: SQLiteDNAStore, app: str) -> AuditReport:
                 problems.append(f"event {event.seq} does not follow from the event before it")
             elif not event.intact():
                 problems.append(f"event {event.seq} was altered: its content does not match its hash")
+            elif (event.app, event.seq, event.key, event.hash) != row:
+                problems.append(f"event {event.seq} was altered: its content does not match its row")
             if problems:
                 break
             previous = event.hash
@@ -126,5 +128,5 @@ def _reapplied(
         yield f"the DNA {checksum[:12]} that mutation {mutation_id} led to is not in the store"
         return
     parent: SystemDNA = store.snapshot(app, live.generation - 1)
-    if genes_key(parent.values | changes) != genes_key(live.values):
+    if genes_key({**parent.values, **changes}) != genes_key(live.values):
         yield f"mutation {mutation_id} of generation {parent.generation} does not give generation {live.generation}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from ..dna.genes import ChoiceGene, FlagGene, Gene, GeneValue, IntegerGene, NumberGene
@@ -71,9 +70,11 @@ class AutonomyController:
 
     def named(self, mutation: Mutation) -> list[str]:
         """Return the changed genes whose change always needs a person."""
-        return [
-            name for name in mutation.changes if any(fnmatchcase(name, pattern) for pattern in self.policy.always_ask)
-        ]
+        return [name for name in mutation.changes if any(_matches(name, pattern) for pattern in self.policy.always_ask)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
 
 
 def _size(gene: Gene, value: GeneValue) -> float:

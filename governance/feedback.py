@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..clock import Clock
+from ..dna.canonical import storable
 from ..dna.database import Database
 from ..errors import UsageError
 
@@ -43,7 +44,7 @@ class FeedbackQueue:
         Raises:
             UsageError: It is empty or too long.
         """
-        text = " ".join(text.split())
+        text, source = storable(" ".join(text.split())), storable(source)
         if not text or len(text) > MAX_CHARS:
             raise UsageError(f"the feedback is {len(text)} characters long.", hint=f"Give 1 to {MAX_CHARS} characters.")
         at = self._clock.now().isoformat()

@@ -83,7 +83,7 @@ def transcript(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
 
 
 def _genes(head: SystemDNA, mutation: Mutation) -> str:
-    return genes_key(head.values | mutation.changes)
+    return genes_key({**head.values, **mutation.changes})
 
 
 def _trial(generation: int, slot: int, head: SystemDNA, mutation: Mutation) -> TrialRecord:
@@ -93,7 +93,7 @@ def _trial(generation: int, slot: int, head: SystemDNA, mutation: Mutation) -> T
         mutation=mutation.id,
         genes=_genes(head, mutation),
         parent_generation=head.generation,
-        changes=mutation.changes,
+        changes=dict(mutation.changes),
         about=mutation.model_dump(include={"category", "rationale", "origin", "predicted_gain", "probability"}),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from langgraph.types import interrupt
@@ -167,7 +168,7 @@ def _released(services: Services, state: EvolutionState, release: Release) -> tu
     return trial, services.mutation_of(trial, services.snapshot(state["head"]["generation"]))
 
 
-def _was(values: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
+def _was(values: Mapping[str, Any], mutation: Mutation) -> dict[str, Any]:
     return {name: values[name] for name in mutation.changes}
 
 
@@ -180,7 +181,7 @@ def _event(
         "trials": [{"mutation": t.mutation, "status": t.status, "fitness": t.fitness} for t in trials]
     }
     if mutation is not None:
-        data |= {"changes": mutation.changes, "rationale": mutation.rationale, "origin": mutation.origin}
+        data |= {"changes": dict(mutation.changes), "rationale": mutation.rationale, "origin": mutation.origin}
     if release is not None:
         data["evidence"] = release["evidence"]
     if decision is not None:

@@ -107,7 +107,7 @@ def _declared_event(services: Services, dna: SystemDNA, why: str) -> EventDraft:
         at=services.clock.now(),
         actor="application",
         why=why,
-        data={"dna": dna.checksum, "genes": dna.values},
+        data={"dna": dna.checksum, "genes": dict(dna.values)},
     )
 
 

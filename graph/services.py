@@ -116,7 +116,7 @@ class Services:
 
     def values_of(self, trial: TrialRecord) -> dict[str, GeneValue]:
         """Return all gene values a trial was scored with."""
-        return self.snapshot(trial.parent_generation).values | dict(trial.changes)
+        return {**self.snapshot(trial.parent_generation).values, **trial.changes}
 
     def mutation_of(self, trial: TrialRecord, head: SystemDNA) -> Mutation:
         """Return a trial's gene values as a mutation of the live DNA, which may be younger than its own parent."""

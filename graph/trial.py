@@ -104,13 +104,14 @@ def _gate(
     [record] = services.journal.trials_at(run_id, [(waiting["generation"], waiting["slot"])])
     # Its gain may have been measured against an earlier live DNA.
     record = replace(record, gain=waiting["gain"], z=waiting["z"], cases=waiting["cases"])
+    values = services.values_of(record)
     last_chance = final and waiting["z"] >= _WORTH_A_LAST_TRY
-    if not last_chance and not run.race.promising(record, test=test):
+    if not last_chance and not run.race.promising(scores, record, values, test=test):
         return nothing
     left = run.scorer.left()
     if not run.race.single and left is not None and left < len(run.scorer.panels.validation):
         return nothing
-    record, evidence = run.race.gate(scores, record, services.values_of(record), test=test)
+    record, evidence = run.race.gate(scores, record, values, test=test)
     services.journal.record(run_id, [record])
     pool = [{**entry, "gated": True} if entry is waiting else entry for entry in pool]
     release = None

@@ -11,16 +11,11 @@ from pydantic import AfterValidator, BaseModel, Field
 from ..bedrock import protocol
 from ..bedrock.gateway import model_of
 from ..bedrock.stand_in import STAND_IN
+from ..dna.canonical import storable
 from ..errors import InvalidMutation
 from .desk import AdvisorDesk
 
-
-def _storable(text: str) -> str:
-    """Replace lone surrogates, which JSON can carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 
 

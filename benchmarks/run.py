@@ -1,0 +1,245 @@
+"""Measures what the README claims, and prints claim, figure and limit side by side; called by `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parent / "examples"
+OUTPUT = HERE.parent / "build" / "bench"
+RATIO_LIMIT = 1.3
+COMMAND = "from bedrock_evolution.cli import main; main()"
+VERSIONS = ("langgraph", "langgraph-checkpoint-sqlite", "langchain", "numpy", "optuna")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        claim: What is measured; a letter in brackets names the claim it belongs to.
+        measured: The figure, with its unit.
+        limit: The limit, with its unit; empty when there is none.
+        met: Whether the figure is inside the limit; None when there is none.
+        ratio: Whether it is a ratio, which holds on any machine, and so decides what `--check` returns.
+    """
+
+    claim: str
+    measured: str
+    limit: str = ""
+    met: bool | None = None
+    ratio: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one part of the benchmark, and all its figures."""
+
+    rows: list[Row]
+    figures: dict[str, Any]
+
+
+def overhead(*, short: bool) -> Part:
+    """Measure what a generation costs when the evaluator costs nothing."""
+    rows: list[Row] = []
+    figures: dict[str, Any] = {}
+    for objective in ("single", "multi"):
+        generations = 150 if short else 1000
+        arguments = [str(HERE / "overhead.py"), objective, "--generations", str(generations)]
+        found = figures[objective] = json.loads(_child(arguments)[0])
+        rows += _overhead_rows(f"{generations} generations, {objective}-case", found, short=short)
+    return Part(rows, figures)
+
+
+def _overhead_rows(name: str, found: dict[str, Any], *, short: bool) -> Iterator[Row]:
+    wall, cpu = found["wall_ms_per_trial"], found["cpu_ms_per_trial"]
+    yield Row(f"(f) {name}: a trial", f"{wall:.1f} ms ({cpu:.1f} ms of CPU)", "≤ 15 ms", wall <= 15)
+    wall, cpu = found["wall_last_over_first"], found["cpu_last_over_first"]
+    # Other work on the machine shows in the wall time, growth of our own cost in both.
+    flat = min(wall, cpu) <= RATIO_LIMIT
+    yield Row(f"(f) {name}: last 50 / first 50", f"{wall:.2f} (CPU {cpu:.2f})", f"≤ {RATIO_LIMIT}", flat, ratio=True)
+    edges = f"{found['first_ms']:.1f} ms, {found['last_ms']:.1f} ms"
+    yield Row(f"    {name}: a trial in the first 50, in the last 50", edges)
+    size = found["database_mb"]
+    # A short run writes a share of the file only, so it proves nothing about the limit.
+    yield Row(f"(f) {name}: database", f"{size:.1f} MB", *(() if short else ("≤ 60 MB", size <= 60)))
+    yield Row(f"    {name}: peak memory", f"{found['peak_memory_mb']:.0f} MB")
+
+
+def startup(*, short: bool) -> Part:
+    """Measure how long the command line and the public names take to be there."""
+    repeats = 3 if short else 11
+    installed = Path(sys.executable).with_name("bedrock-evolution")
+    command = [str(installed)] if installed.exists() else [sys.executable, "-c", COMMAND]
+    help_s = [_timed([*command, "--help"]) for _ in range(repeats)]
+    names = "import bedrock_evolution as b; [getattr(b, name) for name in b.__all__]"
+    bare_s = [_timed([sys.executable, "-c", "pass"]) for _ in range(repeats)]
+    import_s = [_timed([sys.executable, "-c", names]) for _ in range(repeats)]
+    middle, least, full = (statistics.median(times) for times in (help_s, bare_s, import_s))
+    rows = [
+        Row("(i) bedrock-evolution --help, whole process", f"{middle:.3f} s", "≤ 0.3 s", middle <= 0.3),
+        Row("    import of every public name, without Python's own start", f"{full - least:.2f} s"),
+    ]
+    return Part(rows, {"help_s": help_s, "python_s": bare_s, "import_s": import_s})
+
+
+def demo(*, short: bool) -> Part:
+    """Measure the demonstration as `make demo` runs it, in an environment that is ready."""
+    result, wall_s = _run("support_router", generations=4 if short else 15, seed=1)
+    gain = 100 * (result["test_fitness"] - result["baseline_test_fitness"])
+    rows = [
+        Row("(a) make demo, environment ready", f"{wall_s:.1f} s", "< 60 s", wall_s < 60),
+        _gain_row(1, result, gain, short=short),
+    ]
+    return Part(rows, {"wall_s": wall_s, "result": result})
+
+
+def quality(*, short: bool) -> Part:
+    """Measure what runs of the examples gain, on sealed test cases."""
+    rows: list[Row] = []
+    figures: dict[str, Any] = {"support_router": [], "noisy_thermostat": []}
+    for seed in (1,) if short else (1, 2, 3):
+        result, _ = _run("support_router", generations=4 if short else 15, seed=seed)
+        figures["support_router"].append(result)
+        gain = 100 * (result["test_fitness"] - result["baseline_test_fitness"])
+        rows.append(_gain_row(seed, result, gain, short=short))
+    for seed in (1,) if short else (1, 2, 3):
+        result, _ = _run("noisy_thermostat", generations=15, seed=seed)
+        figures["noisy_thermostat"].append(result)
+        best = _best_test_score()
+        share = (result["test_fitness"] - result["baseline_test_fitness"]) / (best - result["baseline_test_fitness"])
+        measured = f"{share:.0%} of the way to {best:.3f}, {result['trials']} trials"
+        rows.append(Row(f"    noisy thermostat, seed {seed}: sealed test", measured, "≥ 50 %", share >= 0.5))
+    return Part(rows, figures)
+
+
+def _gain_row(seed: int, result: dict[str, Any], gain: float, *, short: bool) -> Row:
+    measured = f"{result['test_fitness']:.1%}, {gain:+.1f} points, {result['trials']} trials"
+    limit = () if short else ("≥ +15 points, ≤ 60 trials", gain >= 15 and result["trials"] <= 60)
+    return Row(f"(b) support router, seed {seed}: sealed test accuracy", measured, *limit)
+
+
+def _best_test_score() -> float:
+    """Return what the thermostat's best settings, found by brute force, score on the sealed test days."""
+    script = (
+        "import best; from bedrock_evolution.fitness.cases import split_cases;"
+        "print(best.mean_score(best.BEST, split_cases(best.DAYS).test, seeds=10))"
+    )
+    return float(_child(["-c", script], folder=EXAMPLES / "noisy_thermostat")[0])
+
+
+def _run(example: str, *, generations: int, seed: int) -> tuple[dict[str, Any], float]:
+    """Run an example on a fresh store; return its result and the seconds it took."""
+    app = EXAMPLES / example / "app.py:evolution"
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["run", str(app), "--generations", str(generations), "--seed", str(seed), "--json"]
+        out, wall_s = _child(["-c", COMMAND, *arguments, "--model", "local", "--store", f"sqlite:///{folder}/bench.db"])
+    return json.loads(out), wall_s
+
+
+def _child(arguments: list[str], folder: Path | None = None) -> tuple[str, float]:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout, time.perf_counter() - began
+
+
+def _timed(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def machine() -> dict[str, Any]:
+    """Describe what the figures were measured on."""
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "load_before": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def print_table(rows: list[Row], about: dict[str, Any]) -> None:
+    """Print the rows and the machine."""
+    table = Table(title="bedrock-evolution", title_justify="left")
+    for column in ("claim", "measured", "limit", "met"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}[row.met]
+        table.add_row(row.claim, row.measured, row.limit, met)
+    console = Console()
+    console.print(table)
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    console.print(f"{about['cores']} cores, load {about['load_before']}, Python {about['python']}, {versions}")
+
+
+def plot(figures: dict[str, Any], path: Path) -> None:
+    """Draw milliseconds per trial over generations, as running medians."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for colour, (objective, found) in zip(("#3b6ea5", "#c07a3e"), figures.items(), strict=True):
+        wall = found["wall_ms_by_generation"]
+        axes.plot(range(1, len(wall) + 1), wall, color=colour, alpha=0.18, linewidth=0.7)
+        axes.plot(*_running_median(wall), color=colour, linewidth=1.8, label=f"{objective}-case objective")
+    axes.axhline(15, color="#999999", linestyle="--", linewidth=1)
+    axes.annotate("limit", (0, 15), (4, 3), textcoords="offset points", color="#777777")
+    axes.set(
+        xlabel="generation", ylabel="ms per trial (wall)", ylim=(0, None), title="What a trial costs, evaluator aside"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _running_median(values: list[float], window: int = 25) -> tuple[list[int], list[float]]:
+    places = list(range(window, len(values) + 1))
+    return places, [statistics.median(values[place - window : place]) for place in places]
+
+
+PARTS: dict[str, Callable[..., Part]] = {"startup": startup, "overhead": overhead, "demo": demo, "quality": quality}
+
+
+def main() -> None:
+    """Measure, print, write and plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(PARTS), action="append", help="Run this part only; may be repeated.")
+    parser.add_argument("--short", action="store_true", help="Fewer generations, repeats and seeds.")
+    parser.add_argument("--check", action="store_true", help="Exit with 1 if a ratio is over its limit.")
+    options = parser.parse_args()
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    about = machine()
+    parts = {name: PARTS[name](short=options.short) for name in PARTS if not options.only or name in options.only}
+    rows = [row for part in parts.values() for row in part.rows]
+    print_table(rows, about)
+    figures = {name: part.figures for name, part in parts.items()}
+    written = {"machine": about, "rows": [asdict(row) for row in rows], "figures": figures}
+    (OUTPUT / "results.json").write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if "overhead" in figures:
+        plot(figures["overhead"], OUTPUT / "overhead.png")
+    if options.check and any(row.ratio and row.met is False for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

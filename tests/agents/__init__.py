@@ -1,0 +1,1 @@
+"""The four agents against a Converse endpoint on this machine."""

@@ -1,0 +1,1 @@
+"""Tests of evaluation, promotion statistics and the record of runs."""

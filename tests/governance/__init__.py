@@ -1,0 +1,1 @@
+"""Tests of autonomy, approvals, audit, rollback and feedback."""
