@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -19,6 +20,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter
+from threadpoolctl import ThreadpoolController
 
 from ..dna.genes import Gene
 from ..errors import ModelCallFailed
@@ -145,7 +147,14 @@ def _search(situation: dict[str, Any], evidence: dict[str, Any]) -> list[Proposa
     ]
     feedback = [Feedback(gene=item["gene"], text=item["text"]) for item in evidence["failures"]]
     feedback += [Feedback(gene=None, text=remark["text"]) for remark in evidence["feedback"]]
-    return propose(genes, live, history, feedback, count=situation["candidates"], seed=situation["seed"])
+    # One thread: for matrices this small more only spin, and sums in another order would depend on the machine.
+    with _blas().limit(limits=1):
+        return propose(genes, live, history, feedback, count=situation["candidates"], seed=situation["seed"])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
