@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bedrock_evolution.bedrock.search import Ancestor, Feedback, Proposal, propose
+from bedrock_evolution.bedrock.surrogate import Surrogate, log_improvement
+from bedrock_evolution.bedrock.text_evidence import TextEvidence
+from bedrock_evolution.bedrock.vector_space import VectorSpace
 from bedrock_evolution.dna.genes import (
     Gene,
     GeneValue,
@@ -334,10 +338,166 @@ def test_texts_learn_their_words_from_feedback_far_better_than_by_chance() -> No
         assert ours > chance + 0.15
 
 
+LOOSE = [
+    *(
+        Feedback("a", f'should have taken "{words}"')
+        for words in ("parcel lost monday", "parcels broken rain", "lost tuesday")
+    ),
+    *(Feedback("b", f'should have taken "{words}"') for words in ("monday refund", "refunded rain", "refund tuesday")),
+]
+
+
+def test_words_of_several_cases_come_before_those_of_one_and_variants_count_together() -> None:
+    found = TextEvidence(["a", "b"], {"a": "Post.", "b": "Money."}, LOOSE)
+    assert {"parcel", "lost"} <= found.confirmed["a"].keys()
+    assert "refund" in found.confirmed["b"]
+    assert found.gains["a"]["parcel"] > found.gains["a"].get("broken", 0.0)
+    assert not {"broken", "monday", "tuesday", "rain"} & found.confirmed["a"].keys()
+
+
+def test_a_word_of_one_case_is_trusted_where_words_keep_to_their_texts() -> None:
+    def confirmed(*, keeping: bool) -> bool:
+        said = [
+            Feedback("a", f'should have taken "thing{chr(97 + i)}q seen by many of the people"')
+            for i in range(20)
+            for _ in "12"
+        ]
+        if not keeping:
+            said = [Feedback("ab"[i % 2], entry.text) for i, entry in enumerate(said)]
+        said.append(Feedback("a", 'should have taken "solitary word among several others here"'))
+        return "solitary" in TextEvidence(["a", "b"], {"a": "A.", "b": "B."}, said).confirmed["a"]
+
+    assert confirmed(keeping=True)
+    assert not confirmed(keeping=False)
+
+
+def test_numbers_and_words_other_texts_use_are_not_drawn_from_feedback() -> None:
+    said = [Feedback("a", f'should have taken "ticket 4711 about invoice and courier {i}"') for i in range(3)]
+    found = TextEvidence(["a", "b"], {"a": "Post.", "b": "Invoices.", "c": "Invoice, billing."}, said)
+    assert "4711" not in found.confirmed["a"]
+    assert found.gains["a"]["invoice"] < found.gains["a"]["courier"]
+
+
+def test_an_explicit_request_counts_although_one_case_makes_it() -> None:
+    found = TextEvidence(["a", "b"], {"a": "Post.", "b": "Money."}, [Feedback("a", 'missing "overcharged"')])
+    assert "overcharged" in found.confirmed["a"]
+
+
+def noisy_tickets(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+    """Write messages of two words of their topic among many that tell nothing, each in a few messages only."""
+    made = []
+    for i in range(count):
+        topic = list(TOPICS)[i % 4]
+        noise = [f"by{chr(97 + int(c) // 20)}{chr(97 + int(c) % 20)}x" for c in rng.integers(0, 160, 7)]
+        made.append((" ".join([*map(str, rng.choice(TOPICS[topic].split(), 2, replace=False)), *noise]), topic))
+    return made
+
+
+def test_what_is_learnt_from_noisy_messages_holds_for_others() -> None:
+    genes = {name: text(f"Handles {name}.", max_chars=400) for name in TOPICS}
+    for seed in (1, 2, 3):
+        rng = np.random.default_rng(seed)
+        cases, unseen = noisy_tickets(rng, 80), noisy_tickets(rng, 200)
+
+        def score(values: Values, cases: list[tuple[str, str]] = cases) -> float:
+            return sum(routed(values, m) == t for m, t in cases) / len(cases)
+
+        def complain(values: Values, cases: list[tuple[str, str]] = cases) -> list[Feedback]:
+            return [Feedback(t, f'should have taken "{m}"') for m, t in cases if routed(values, m) != t]
+
+        trials, _ = evolve(genes, score, generations=4, seed=seed * 1000, complain=complain)
+        winner = max(trials, key=lambda a: a.fitness or 0.0)
+        assert winner.fitness is not None
+        assert score(winner.values, unseen) >= 0.85
+        assert winner.fitness - score(winner.values, unseen) < 0.15
+
+
+SETTINGS: dict[str, Gene] = {
+    "norm": choice("none", options=["none", "fold", "stem"]),
+    "stop": flag(False),
+    "cut": number(0.2, low=0.0, high=1.0),
+    "a": text("Handles parcels."),
+    "b": text("Handles cards."),
+}
+
+
+def test_settings_are_tried_one_at_a_time_before_texts_change_at_large() -> None:
+    for seed in range(5):
+        trials, made = evolve(SETTINGS, plain_score, generations=2, seed=seed * 100, complain=lambda _: LOOSE)
+        flips = [p for found in made for p in found if p.origin == "flip"]
+        tried = {(name, trial.values[name]) for trial in trials for name in ("norm", "stop")}
+        assert tried == {("norm", "none"), ("norm", "fold"), ("norm", "stem"), ("stop", False), ("stop", True)}
+        assert all(len(p.changes) == 1 for p in made[0] if p.origin == "flip")
+        assert len(flips) >= 3
+        assert any(p.origin.startswith("text:") for p in made[0])
+        assert not any(p.origin.startswith("text:batch") for p in made[0])
+
+
+_TPE_CHILD = """
+import sys
+from bedrock_evolution.bedrock.search import Ancestor, propose
+from bedrock_evolution.dna.genes import number
+genes = {"x": number(0.3, low=0.0, high=1.0), "y": number(0.3, low=0.0, high=1.0)}
+history = [Ancestor({"x": i / 10, "y": 0.3}, -abs(i / 10 - 0.7), 8, "local", i) for i in range(10)]
+live = {"x": 0.3, "y": 0.3}
+for seed in range(400):
+    origins = [p.origin for p in propose(genes, live, history, [], count=4, seed=seed)]
+    assert ("optuna" in sys.modules) == ("tpe" in origins), (seed, origins)
+    if "tpe" in origins:
+        print("asked")
+        break
+"""
+
+
+def test_optuna_is_imported_only_when_it_is_asked_and_it_is_asked_at_times() -> None:
+    done = subprocess.run([sys.executable, "-c", _TPE_CHILD], capture_output=True, check=True, text=True)
+    assert done.stdout == "asked\n"
+
+
+def test_a_snapped_point_stands_for_exactly_the_values_it_decodes_to() -> None:
+    space = VectorSpace(
+        {
+            "n": integer(4, low=1, high=99),
+            "m": integer(8, low=1, high=4096, log=True),
+            "c": choice("a", options=["a", "b", "c"]),
+            "f": flag(True),
+        }
+    )
+    points = space.random(200, np.random.default_rng(0))
+    again = np.array([space.encode(space.decode(point)) for point in points])
+    assert np.allclose(points, again, atol=1e-12)
+
+
+def test_the_model_predicts_unseen_points_of_a_smooth_function_and_knows_its_doubt() -> None:
+    rng = np.random.default_rng(0)
+    space = VectorSpace({"x": number(0.5, low=0, high=1), "y": number(0.5, low=0, high=1), "c": flag(False)})
+    points, unseen = space.random(60, rng), space.random(200, rng)
+
+    def truth(p: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sin(4 * p[:, 0]) + p[:, 1] ** 2 + 0.5 * p[:, 2])
+
+    fitness, no_text = truth(points), np.zeros((60, 60))
+    model = Surrogate(space, points, no_text, fitness, np.ones(60))
+    mean, variance, _ = model.predict(unseen, no_text[:1])
+    error = mean * model.scale + model.centre - truth(unseen)
+    assert float(np.sqrt((error**2).mean())) < 0.1 * float(truth(unseen).std())
+    _, at_trials, _ = model.predict(points, no_text[:1])
+    assert float(np.median(at_trials)) < float(np.median(variance))
+
+
+def test_the_log_of_the_expected_improvement_is_exact_near_and_finite_far() -> None:
+    for z in (-30.0, -5.0, -1.0, 0.0, 2.0):
+        found = float(log_improvement(np.array([z]), np.array([1.0]), 0.0)[0])
+        assert math.isfinite(found)
+        if z > -10:
+            density = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+            assert found == pytest.approx(math.log(density + z * 0.5 * math.erfc(-z / math.sqrt(2))), rel=1e-4)
+
+
 def test_a_proposal_costs_milliseconds() -> None:
     genes = {f"x{i}": number(0.5, low=0.0, high=1.0) for i in range(12)}
     trials, _ = evolve(genes, sphere, generations=18, seed=1)
-    start = time.perf_counter()
-    for seed in range(5):
+    start = time.process_time()
+    for seed in range(10):
         propose(genes, live_values(genes), trials[-72:], [], count=4, seed=seed)
-    assert (time.perf_counter() - start) / 20 < 0.05, "ten times the usual cost"
+    assert (time.process_time() - start) / 40 < 0.02, "ten times the usual cost"
