@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -150,7 +149,7 @@ class Evolution:
     @property
     def genes(self) -> Mapping[str, GeneValue]:
         """The live gene values, for the application to use; read anew at each access."""
-        return MappingProxyType(self.dna.values)
+        return self.dna.values
 
     @property
     def dna(self) -> SystemDNA:
@@ -217,7 +216,11 @@ class Evolution:
 
     async def arun(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> EvolutionResult:
         """Evolve as `run` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, generations, seed=seed, progress=False)
+        try:
+            return await asyncio.to_thread(self.run, generations, seed=seed, progress=False)
+        except asyncio.CancelledError:
+            self.stop()  # a thread cannot be cancelled, but the run in it can be told to stop
+            raise
 
     async def astream(
         self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0
@@ -234,10 +237,15 @@ class Evolution:
                 items.put(error)
 
         threading.Thread(target=work, name="evolution", daemon=True).start()
-        while (item := await asyncio.to_thread(items.get)) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        item: Progress | EvolutionResult | BaseException | None = None
+        try:
+            while (item := await asyncio.to_thread(items.get)) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            if isinstance(item, Progress):
+                self.stop()  # whoever watched has left before the end
 
     def stop(self) -> None:
         """Let the run stop after its current step, or the next run before its first; safe from any thread or signal."""
@@ -359,11 +367,15 @@ class Evolution:
         return {"configurable": {"thread_id": run_id}, "recursion_limit": steps}
 
     def _next_input(self, record: RunRecord, generations: int) -> Any:
-        """Return what the graph is given to go on: nothing inside a generation, the request otherwise."""
+        """Return what the graph is given to go on: nothing inside a generation, the request otherwise.
+
+        A run has ended when its state has no tasks. `state.next` will not do: it is empty too when a process died after
+        a task's writes were stored and before the checkpoint that takes them up.
+        """
         state = self._durable.get_state(self._config(record.run_id, generations))
         if not state.values:
             return {"run_id": record.run_id, "generations": generations, "seed": record.seed}
-        if not state.next:
+        if not state.tasks:
             return {"generations": generations}
         return None if state.values.get("generations") == generations else Command(update={"generations": generations})
 
@@ -393,7 +405,7 @@ class Evolution:
             raise
         finally:
             self._control = RunControl()
-        if self._durable.get_state(config).next:
+        if self._durable.get_state(config).tasks:
             yield self._stopped(run_id, "waiting", seen)
         else:
             yield self._result(services.journal.run(run_id).summary)

@@ -5,6 +5,7 @@ A process of its own, because it forks: it imports once, stays single-threaded, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.sqlite import SqliteSaver
 
 from bedrock_evolution.dna.database import Database
 from tests.garden import garden, slow_grow
@@ -65,24 +69,47 @@ def told(folder: Path) -> dict[str, object]:
     }
 
 
-def killed(folder: Path, after_s: float) -> dict[str, object]:
+def dies_at_checkpoint(number: int) -> None:
+    """Kill this process just before it stores its n-th checkpoint: the writes that it takes up are stored by then."""
+    put, count = SqliteSaver.put, itertools.count(1)
+
+    def fatal(saver: SqliteSaver, *arguments: Any, **named: Any) -> Any:
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return put(saver, *arguments, **named)
+
+    SqliteSaver.put = fatal  # type: ignore[method-assign]
+
+
+def killed(folder: Path, *, after_s: float = 0.0, at_checkpoint: int = 0) -> dict[str, object]:
     folder.mkdir()
-    child = in_child(lambda: start(folder))
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
+
+    def work() -> None:
+        if at_checkpoint:
+            dies_at_checkpoint(at_checkpoint)
+        start(folder)
+
+    child = in_child(work)
+    if not at_checkpoint:
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    reached = 0
-    if (folder / "g.db").exists():
-        database = Database(folder / "g.db")
-        if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'evaluations'"):
-            reached = len(database.rows("SELECT 1 FROM evaluations"))
-        begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'runs'") and database.rows("SELECT 1 FROM runs")
-        database.close()
-    else:
-        begun = []
+    begun, reached = journalled(folder)
     again = in_child(lambda: resume(folder) if begun else start(folder))
     _, ended = os.waitpid(again, 0)
     return {"killed": os.WIFSIGNALED(status), "reached": reached, "resumed": ended == 0, **told(folder)}
+
+
+def journalled(folder: Path) -> tuple[bool, int]:
+    """Return whether a run was begun, and how many evaluations it had recorded."""
+    if not (folder / "g.db").exists():
+        return False, 0
+    database = Database(folder / "g.db")
+    tables = {row[0] for row in database.rows("SELECT name FROM sqlite_master")}
+    begun = "runs" in tables and database.row("SELECT 1 FROM runs") is not None
+    reached = len(database.rows("SELECT 1 FROM evaluations")) if "evaluations" in tables else 0
+    database.close()
+    return begun, reached
 
 
 def main() -> None:
@@ -92,8 +119,10 @@ def main() -> None:
     began = time.monotonic()
     os.waitpid(in_child(lambda: start(whole)), 0)
     duration = time.monotonic() - began
-    runs = [killed(root / f"killed-{point}", duration * (point + 0.5) / points) for point in range(points)]
-    print(json.dumps({"whole": told(whole), "runs": runs}))
+    runs = [killed(root / f"moment-{point}", after_s=duration * (point + 0.5) / points) for point in range(points)]
+    checkpoints = len(Database(whole / "g.db").rows("SELECT 1 FROM checkpoints"))
+    runs += [killed(root / f"checkpoint-{n}", at_checkpoint=n) for n in range(1, checkpoints + 1)]
+    print(json.dumps({"whole": told(whole), "runs": runs, "checkpoints": checkpoints}))
 
 
 if __name__ == "__main__":

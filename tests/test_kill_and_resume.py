@@ -33,6 +33,7 @@ def test_kills_are_spread_over_the_whole_run(told):
     assert len(killed) >= 20
     # Distinct amounts of recorded work show that the kills hit distinct moments.
     assert len({run["reached"] for run in killed}) >= 12
+    assert len(killed) >= told["checkpoints"] > 0, "every single checkpoint is among them"
 
 
 @pytest.mark.slow
