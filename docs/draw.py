@@ -251,7 +251,9 @@ def draw_fitness(evolution: Evolution) -> None:
         fontsize=11.5,
         color=INK,
     )
-    axes.legend(handles=_legend(), loc="lower right", frameon=False, fontsize=9.5)
+    axes.legend(
+        handles=_legend(), loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=9.5
+    )
     _save(figure, "fitness", vector=False)
 
 
