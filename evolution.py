@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import queue
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -31,7 +32,7 @@ from .dna.engine import MutationEngine
 from .dna.genes import BaseGene, GeneValue
 from .dna.genome import SystemDNA
 from .dna.sqlite import SQLiteDNAStore
-from .errors import EvolutionError, UsageError
+from .errors import UsageError
 from .fitness.cases import split_cases
 from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
 from .fitness.journal import Journal, RunRecord, RunStatus
@@ -52,6 +53,8 @@ from .settings import MICRO, Autonomy, Budget, ModelMode, Settings
 
 _STEPS_PER_GENERATION = 12
 _STEPS_BESIDES = 50
+_LARGEST = 2**63 - 1
+"""What a whole number in the store may be at most."""
 
 
 class Evolution:
@@ -105,7 +108,7 @@ class Evolution:
         clock: Clock | None = None,
         ids: IdSource | None = None,
     ) -> None:
-        if not genes:
+        if not isinstance(genes, Mapping) or not genes:
             raise UsageError(
                 "no genes are declared.", hint="Declare at least one part of the application that may change."
             )
@@ -119,6 +122,10 @@ class Evolution:
         self._declared = SystemDNA.declare(app, genes)
         self._evaluator = Evaluator.adapt(evaluate, evaluate_all, score_range)
         self._cases = split_cases(cases)
+        if workers is not None:
+            _check_whole("workers", workers, least=1)
+        if timeout_s is not None and not timeout_s > 0:
+            raise UsageError(f"timeout_s={timeout_s!r} is not above zero.", hint="Give seconds, or None for no limit.")
         self._workers = Workers(executor, workers, timeout_s)
         self._deterministic = deterministic
         self._engine = MutationEngine(tuple(categories))
@@ -197,8 +204,8 @@ class Evolution:
 
     def stream(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> Iterator[Progress | EvolutionResult]:
         """Evolve, and yield the progress after each step; the last item is the result."""
-        if generations < 1:
-            raise UsageError(f"generations={generations} is not above zero.", hint="Give 1 or more.")
+        _check_whole("generations", generations, least=1)
+        _check_whole("seed", seed, least=-_LARGEST)
         services = self._services
         # What cannot work is refused before a run is recorded: a budget that decides nothing, DNA that is damaged.
         services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
@@ -211,6 +218,8 @@ class Evolution:
         """Go on with a run as `resume` does, and yield the progress after each step."""
         record = self._services.journal.run(run_id)
         self._check_same(record)
+        if generations is not None:
+            _check_whole("generations", generations, least=1)
         wanted = generations or int(record.request["generations"])
         yield from self._stream(run_id, self._next_input(record, wanted), wanted)
 
@@ -356,11 +365,13 @@ class Evolution:
             raise UsageError(
                 f"run {record.run_id} is one of {record.app!r}, not of {self.app!r}.", hint="Name its app."
             )
-        if record.request["cases"] != self._cases.fingerprint:
-            raise UsageError(
-                f"the cases changed since run {record.run_id} began, so its scores compare with nothing.",
-                hint="Restore the cases, or start a new run.",
-            )
+        now = json.loads(json.dumps(self._services.request({})))
+        for name in ("cases", "alpha", "score_range", "deterministic"):
+            if record.request[name] != now[name]:
+                raise UsageError(
+                    f"the {name} changed since run {record.run_id} began, so its scores compare with nothing.",
+                    hint=f"Restore the {name}, or start a new run.",
+                )
 
     def _config(self, run_id: str, generations: int) -> RunnableConfig:
         steps = _STEPS_PER_GENERATION * generations + _STEPS_BESIDES
@@ -380,6 +391,10 @@ class Evolution:
         return None if state.values.get("generations") == generations else Command(update={"generations": generations})
 
     def _stream(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
+        with self._database.lease(run_id):
+            yield from self._streamed(run_id, given, generations)
+
+    def _streamed(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
         services, config = self._services, self._config(run_id, generations)
         services.journal.set_status(run_id, "running")
         seen: dict[str, Any] = dict(self._durable.get_state(config).values)
@@ -397,7 +412,7 @@ class Evolution:
         except GraphDrained:
             yield self._stopped(run_id, "interrupted", seen)
             return
-        except EvolutionError:
+        except Exception:
             services.journal.set_status(run_id, "failed")
             raise
         except (KeyboardInterrupt, GeneratorExit):
@@ -440,3 +455,8 @@ class Evolution:
         promoted = self._services.journal.promoted(summary["run_id"])
         confidence = min((trial.evidence["confidence"] for trial in promoted), default=None)
         return EvolutionResult(**summary, confidence=confidence, changes=gene_changes(before, after), approval=approval)
+
+
+def _check_whole(name: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
+        raise UsageError(f"{name}={value!r} cannot be used.", hint=f"Give a whole number from {least} to {_LARGEST}.")

@@ -32,12 +32,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class GeneChange:
-    """One gene before and after a run."""
+    """One gene before and after; None where the application did not declare it then."""
 
     gene: str
     kind: str
-    before: GeneValue
-    after: GeneValue
+    before: GeneValue | None
+    after: GeneValue | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,7 @@ class EvolutionResult:
 
 
 def gene_changes(before: SystemDNA, after: SystemDNA) -> tuple[GeneChange, ...]:
-    """Return the genes of both DNAs whose values differ."""
-    return tuple(
-        GeneChange(name, gene.kind, before.genes[name].value, gene.value)
-        for name, gene in after.genes.items()
-        if name in before.genes and before.genes[name].value != gene.value
-    )
+    """Return the genes whose values differ, in the order of declaration, and those that only one DNA has."""
+    genes = {**before.genes, **after.genes}
+    pairs = {name: (before.values.get(name), after.values.get(name)) for name in genes}
+    return tuple(GeneChange(name, genes[name].kind, *pair) for name, pair in pairs.items() if pair[0] != pair[1])

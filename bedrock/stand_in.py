@@ -230,14 +230,14 @@ def _heal(talk: _Conversation) -> list[Call]:
     incident = talk.result(protocol.READ_INCIDENT)
     if incident is None:
         return [(protocol.READ_INCIDENT, {})]
-    again = incident["kind"] == "storage" and incident["attempts"] < _RETRY_LIMIT
+    again = incident["kind"] in ("storage", "evaluator") and incident["attempts"] < _RETRY_LIMIT
     return [
         (
             protocol.HEALING_PLAN,
             {
                 "action": "retry" if again else "stop",
                 "confidence": 0.9,
-                "reasoning": "A storage failure may pass, so it is tried again a few times."
+                "reasoning": "Such a failure may pass, so the step is tried once more."
                 if again
                 else "Trying again would repeat the failure: a person has to look.",
             },

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import App, AsJson, Store, chosen_app, open_store, print_json
+
+if TYPE_CHECKING:
+    from ..dna.events import EvolutionEvent
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,17 +68,17 @@ def history(
     """List the generations of DNA, newest first, with the reason for each."""
     _, dna_store = open_store(store)
     name = chosen_app(dna_store, app)
-    reasons = {event.data.get("dna"): event for event in dna_store.events(name) if event.kind == "applied"}
+    reasons = {_made(event): event for event in dna_store.events(name) if event.kind in _CHANGES_DNA}
     rows: list[dict[str, Any]] = []
     for dna in dna_store.history(name, limit=limit):
-        event = reasons.get(dna.checksum)
+        event = reasons.get(dna.checksum) or reasons.get(dna.generation)
         rows.append(
             {
                 "generation": dna.generation,
                 "checksum": dna.checksum,
                 "fitness": dna.fitness,
                 "by": event.actor if event else "",
-                "why": event.why if event else (dna.mutation or "declared"),
+                "why": event.why if event else "",
             }
         )
     if as_json:
@@ -85,6 +88,14 @@ def history(
         ["generation", "checksum", "fitness", "by", "why"],
         [[str(r["generation"]), r["checksum"][:12], _number(r["fitness"]), r["by"], r["why"]] for r in rows],
     )
+
+
+_CHANGES_DNA = ("applied", "restored", "declared")
+
+
+def _made(event: EvolutionEvent) -> str | int:
+    """Return the DNA an event led to: its checksum, or its generation where the event was written before it."""
+    return str(event.data["dna"]) if "dna" in event.data else int(event.data["from"]) + 1
 
 
 def show(

@@ -114,7 +114,8 @@ def _answer(
         print_json(approval)
     else:
         print(f"{approval.approval_id} {approval.status} by {approval.by}")
-        print(f"  resume: bedrock-evolution run APP --resume {approval.run_id}")
+        there = f" --store {store}" if store else ""
+        print(f"  resume: bedrock-evolution run APP{there} --resume {approval.run_id}")
 
 
 def _approvals(database: Database) -> Approvals:

@@ -21,12 +21,19 @@ _ENDINGS = {
 }
 
 
-def print_result(result: EvolutionResult, app: str) -> None:
+_NOTHING = {
+    "done": "No gene changed: no candidate with a credible gain was approved.",
+    "waiting": "No gene changed yet: a candidate with a credible gain waits for approval.",
+}
+
+
+def print_result(result: EvolutionResult, *, again: str, store: str) -> None:
     """Print the end of a run.
 
     Args:
         result: What it ended with.
-        app: How the application was named, for the commands that are suggested.
+        again: The arguments of `run` that name this application, for the command that is suggested.
+        store: The option that names its store, or an empty text.
     """
     console = Console(highlight=False)
     console.print()
@@ -44,16 +51,17 @@ def print_result(result: EvolutionResult, app: str) -> None:
     if result.approval is not None:
         console.print(
             f"approval {result.approval.approval_id}: {result.approval.question['why']}\n"
-            f"  answer: bedrock-evolution approve {result.approval.approval_id} --by NAME   (or reject)"
+            f"  answer: bedrock-evolution approve {result.approval.approval_id} --by NAME{store}   (or reject)",
+            soft_wrap=True,
         )
     if result.status in ("waiting", "interrupted", "budget", "failed"):
-        console.print(f"  resume: bedrock-evolution run {app} --resume {result.run_id}", soft_wrap=True)
+        console.print(f"  resume: bedrock-evolution run {again} --resume {result.run_id}", soft_wrap=True)
     console.print(f"DNA generation {result.dna_generation} · {result.dna_checksum}", style="dim", soft_wrap=True)
 
 
 def _changes(result: EvolutionResult) -> Table | str:
     if not result.changes:
-        return "No gene changed: no candidate had a credible gain."
+        return _NOTHING.get(result.status, "Nothing has changed so far.")
     table = Table(title=f"{result.app}: what changed", title_justify="left", show_lines=True)
     table.add_column("gene")
     table.add_column("before -> after")
@@ -64,12 +72,14 @@ def _changes(result: EvolutionResult) -> Table | str:
 
 def described(change: GeneChange) -> Text:
     """Show one change: text and code as a diff of words, anything else as two values."""
-    if change.kind in ("text", "code"):
+    if change.kind in ("text", "code") and change.before is not None and change.after is not None:
         return _word_diff(str(change.before), str(change.after))
     return Text.assemble((_shown(change.before), "red"), " -> ", (_shown(change.after), "green"))
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "(not declared)"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

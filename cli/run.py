@@ -48,7 +48,8 @@ def run(
     else:
         from .report import print_result
 
-        print_result(result, app)
+        there = f" --store {store}" if store else ""
+        print_result(result, again=app + there + (f" --model {model}" if model else ""), store=there)
     sys.exit(result.exit_code)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database as Tables
 
-from ..errors import StoreError
+from ..errors import StoreError, UsageError
 
 APPLICATION_ID = 0x42_45_56_4F
 """Marks our files (SQLite's `application_id` header field): "BEVO"."""
@@ -65,6 +65,8 @@ class Database:
                 f"unknown store URL {url!r}.",
                 hint="Use sqlite:///relative/path.db or sqlite:////absolute/path.db.",
             )
+        if ":memory:" in url:
+            raise StoreError("a store in memory would be lost with the process.", hint="Name a file.")
         return cls(Path(url.removeprefix(SCHEME)).expanduser())
 
     def _recognise(self) -> None:
@@ -104,12 +106,14 @@ class Database:
 
     def _refuse_fragment(self) -> None:
         """Refuse what SQLite would take for an empty file, or would not notice to be cut short."""
+        # Its size first: another process may be filling a new file at this very moment.
+        if not (size := self.path.stat().st_size):
+            return
         with self.path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
-        size = self.path.stat().st_size
         page = int.from_bytes(header[16:18], "big")
         page_bytes = 65536 if page == 1 else page
-        if size and (len(header) < _HEADER_BYTES or (header[:6] == b"SQLite" and page_bytes and size % page_bytes)):
+        if len(header) < _HEADER_BYTES or (header[:6] == b"SQLite" and page_bytes and size % page_bytes):
             raise StoreError(
                 f"{self.path} is not a database, or was cut short: {size} bytes.",
                 hint="Choose another path, or restore the file from a copy; it was not changed.",
@@ -144,7 +148,7 @@ class Database:
             hint = "Free some disk space and run again; nothing was half-written."
         else:
             hint = "Nothing was half-written; run `bedrock-evolution doctor`."
-        return StoreError(f"the store {self.path} cannot be used: {message}.", hint=hint)
+        return StoreError(f"the store {self.path} cannot be used: {message.rstrip('.')}.", hint=hint)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -200,6 +204,29 @@ class Database:
         """Create tables and indexes inside a transaction, with sqlite-utils."""
         with self.transaction() as connection:
             yield Tables(connection, execute_plugins=False)
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[None]:
+        """Hold a piece of work for this block: nobody else does it meanwhile, in this process or another.
+
+        It is a lock on a file beside the store, which the system releases when the process dies.
+
+        Raises:
+            UsageError: Somebody else holds it.
+        """
+        path = self.path.with_name(f"{self.path.name}.{name}.lock")
+        try:
+            lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise self._wrapped(error) from error
+            raise UsageError(f"{name} is being worked on already.", hint="Wait for it, or stop it.") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            lock.close()
 
     def close(self) -> None:
         """Close the connection; the object is of no use afterwards."""

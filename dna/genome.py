@@ -90,6 +90,16 @@ class SystemDNA(BaseModel):
         except InvalidGene as error:
             raise InvalidMutation(f"gene {name!r}: {error.message}.", hint=error.hint) from None
 
+    def reachable(self, values: Mapping[str, GeneValue]) -> bool:
+        """Whether a mutation of this DNA could give it exactly these values, and would change something."""
+        if values.keys() != self.genes.keys() or values == self.values:
+            return False
+        changes = {name: value for name, value in values.items() if value != self.values[name]}
+        try:
+            return all(self.checked(name, value) == value for name, value in changes.items())
+        except InvalidMutation:
+            return False
+
     def apply(self, mutation: Mutation, *, fitness: float | None = None) -> SystemDNA:
         """Return the DNA this one becomes under `mutation`; pure.
 

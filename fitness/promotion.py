@@ -50,8 +50,8 @@ class Evidence:
 
     @property
     def credible(self) -> bool:
-        """Whether the capital reached the threshold."""
-        return self.e_value >= self.threshold
+        """Whether the capital reached the threshold, and the gain on all cases seen is one."""
+        return self.e_value >= self.threshold and self.gain > 0
 
     @property
     def confidence(self) -> float:

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..dna.genes import GeneValue
 from ..errors import EvaluationFailed, InvalidCases
-from .cases import Part
 from .journal import TrialRecord
 from .promotion import Evidence, PromotionRule, scale_of
 from .score import Outcome
@@ -26,6 +25,7 @@ _FIRST_RUNG = 8
 _HALVINGS = 3
 _DROP_Z = -0.5
 _BEHIND_Z = 1.5
+_HOPELESS_Z = -1.0
 
 Values = Mapping[str, GeneValue]
 Scores = Mapping[int, float]
@@ -48,10 +48,6 @@ class HeadScores:
     def fitness(self) -> float:
         """Mean validation score."""
         return mean(self.validation)
-
-    def part(self, part: Part) -> Scores:
-        """Return the scores of one part."""
-        return self.train if part == "train" else self.validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +125,27 @@ class Race:
         panel = self._scorer.panels.train
         records = [record for record, _ in trials]
         racing = list(range(len(trials)))
-        kept_for_gate = 0 if self.single else len(self._scorer.panels.validation)
-        seen = 0
+        out_of_budget = False
         for rung, size in enumerate(_rungs(len(panel))):
-            requests = [Request(trials[i][1], "train", panel[:size]) for i in racing]
-            left = self._scorer.left()
-            if left is not None and self._scorer.missing(requests) > left - kept_for_gate:
-                return Screening(_unfinished(records, racing, seen), out_of_budget=True)
-            outcomes = self._scorer.score(requests)
+            while racing and not self._affordable([Request(trials[i][1], "train", panel[:size]) for i in racing]):
+                # The later in the strategy, or the worse so far, the sooner it has to go.
+                worst = max(racing, key=lambda i: (-(records[i].gain or 0.0), i))
+                racing.remove(worst)
+                records[worst] = _cut(records[worst])
+                out_of_budget = True
+            outcomes = self._scorer.score([Request(trials[i][1], "train", panel[:size]) for i in racing])
             for i, outcome in zip(racing, outcomes, strict=True):
                 records[i] = _screened(records[i], head, outcome)
-            seen, last = size, size == len(panel)
-            if not last:
-                records = [
-                    _dropped(record, rung, best_gain) if i in racing else record for i, record in enumerate(records)
-                ]
+                if size < len(panel):
+                    records[i] = _dropped(records[i], rung, best_gain)
             racing = [i for i in racing if records[i].status == "scored"]
-        return Screening(records, out_of_budget=False)
+        return Screening(records, out_of_budget=out_of_budget)
+
+    def _affordable(self, requests: Sequence[Request]) -> bool:
+        """Whether screening may go on without touching what the gate will need."""
+        left = self._scorer.left()
+        kept_for_gate = 0 if self.single else len(self._scorer.panels.validation)
+        return left is None or self._scorer.missing(requests) <= left - kept_for_gate
 
     def gate(self, head: HeadScores, trial: TrialRecord, values: Values, *, test: int) -> tuple[TrialRecord, Evidence]:
         """Put a candidate to the promotion rule on the validation panel.
@@ -171,10 +171,12 @@ class Race:
         for size in _rungs(len(panel)):
             outcome = self._scorer.score([Request(values, "validation", panel[:size])])[0]
             if failure := _first_failure(outcome):
-                return replace(trial, status="failed", reason=failure), self._rule.assess([], test=test)
+                nothing = self._rule.assess([], test=test)
+                failed = replace(trial, status="failed", reason=failure)
+                return replace(failed, evidence=evidence_json(nothing, trial.genes, genes_key(head.values))), nothing
             scored = {index: o.value for index, o in outcome.items() if o.value is not None}
             evidence = weigh(self._rule, scored, head.validation, panel, test=test)
-            if evidence.gain <= 0 and not evidence.credible:
+            if not evidence.credible and _hopeless(scored, head.validation):
                 break
         reason = (
             ""
@@ -276,6 +278,11 @@ def weigh(
     return evidence if evidence.credible or not reached else replace(evidence, e_value=reached)
 
 
+def _hopeless(candidate: Scores, live: Scores) -> bool:
+    """Whether a candidate is so clearly no better that more cases would be wasted on it."""
+    return paired([value - live[index] for index, value in candidate.items()])[1] < _HOPELESS_Z
+
+
 def _rungs(total: int) -> list[int]:
     sizes = {max(_FIRST_RUNG, math.ceil(total / 2**halving)) for halving in range(_HALVINGS + 1)}
     return sorted({min(size, total) for size in sizes})
@@ -285,7 +292,7 @@ def _scores(request: Request, outcomes: Mapping[int, Outcome]) -> dict[int, floa
     if failure := _first_failure(outcomes):
         raise EvaluationFailed(
             f"the live genes cannot be scored on the {request.part} cases: {failure}.",
-            hint="Mend the evaluator; candidates are only compared with genes that work.",
+            hint="Mend the evaluator and resume the run.",
         )
     return {index: outcome.value for index, outcome in outcomes.items() if outcome.value is not None}
 
@@ -314,8 +321,6 @@ def _dropped(record: TrialRecord, rung: int, best_gain: float) -> TrialRecord:
     return record
 
 
-def _unfinished(records: list[TrialRecord], racing: Sequence[int], seen: int) -> list[TrialRecord]:
-    why = "the evaluation budget ended the race" + (f" after {seen} cases" if seen else " before it began")
-    return [
-        replace(record, status="dropped", reason=why) if i in racing else record for i, record in enumerate(records)
-    ]
+def _cut(record: TrialRecord) -> TrialRecord:
+    seen = f"after {record.cases} cases" if record.cases else "before it was scored"
+    return replace(record, status="dropped", reason=f"cut by the evaluation budget {seen}")

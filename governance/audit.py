@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..dna.events import GENESIS
-from ..dna.genes import GeneValue
-from ..dna.genome import SystemDNA
+from ..dna.events import GENESIS, EvolutionEvent
 from ..dna.sqlite import SQLiteDNAStore
 from ..errors import IntegrityError
 from ..fitness.journal import Journal, RunRecord
@@ -88,6 +86,8 @@ def replay(store: SQLiteDNAStore, journal: Journal, run_id: str) -> AuditReport:
             continue
         checked += 1
         recorded = event.data["evidence"]
+        if recorded["test"] != checked:
+            problems.append(f"event {event.seq}: it is test {checked} of the run, not {recorded['test']}")
         again = _evidence_again(journal, run, recorded)
         problems += [
             f"event {event.seq}: {name} was {recorded.get(name)!r}, and is {value!r} when replayed"
@@ -95,7 +95,7 @@ def replay(store: SQLiteDNAStore, journal: Journal, run_id: str) -> AuditReport:
             if value != recorded.get(name)
         ]
         if event.kind == "applied":
-            problems += _reapplied(store, run.app, event.mutation_id, event.data["changes"], event.data["dna"])
+            problems += _reapplied(store, event, recorded["genes"])
     return AuditReport(checked, tuple(problems))
 
 
@@ -120,13 +120,12 @@ def _scores(journal: Journal, run_id: str, genes: str, part: str, sample: int) -
     return {index: outcome.value for index, outcome in outcomes.items() if outcome.value is not None}
 
 
-def _reapplied(
-    store: SQLiteDNAStore, app: str, mutation_id: str | None, changes: dict[str, GeneValue], checksum: str
-) -> Iterator[str]:
-    live = next((dna for dna in store.lineage(app) if dna.checksum == checksum), None)
+def _reapplied(store: SQLiteDNAStore, event: EvolutionEvent, tested: str) -> Iterator[str]:
+    live = next((dna for dna in store.lineage(event.app) if dna.checksum == event.data["dna"]), None)
     if live is None:
-        yield f"the DNA {checksum[:12]} that mutation {mutation_id} led to is not in the store"
+        yield f"the DNA {event.data['dna'][:12]} that mutation {event.mutation_id} led to is not in the store"
         return
-    parent: SystemDNA = store.snapshot(app, live.generation - 1)
-    if genes_key({**parent.values, **changes}) != genes_key(live.values):
-        yield f"mutation {mutation_id} of generation {parent.generation} does not give generation {live.generation}"
+    parent = store.snapshot(event.app, live.generation - 1)
+    again = genes_key({**parent.values, **event.data["changes"]})
+    if not again == genes_key(live.values) == tested:
+        yield f"mutation {event.mutation_id} of generation {parent.generation} does not give what was tested"

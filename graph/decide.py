@@ -9,9 +9,11 @@ from typing import Any
 from langgraph.types import interrupt
 
 from ..dna.events import EventDraft
+from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
 from ..errors import StaleParent, UsageError
 from ..fitness.journal import TrialRecord
+from ..fitness.scorer import genes_key
 from ..governance.approvals import Approval, Verdict
 from .advise import transcript
 from .services import Services
@@ -136,6 +138,7 @@ def apply(services: Services, state: EvolutionState) -> dict[str, Any]:
     event = _event(services, state, "applied", mutation, why=decision["why"], actor=str(decision["by"]))
     event = event.model_copy(update={"data": event.data | {"dna": dna.checksum, "was": _was(head.values, mutation)}})
     try:
+        _refuse_untested(dna, evidence)
         services.store.commit(head.checksum, dna, event)
     except StaleParent as lost:
         stale = _event(services, state, "lost", mutation, why=lost.message, actor="store")
@@ -168,6 +171,12 @@ def _released(services: Services, state: EvolutionState, release: Release) -> tu
     return trial, services.mutation_of(trial, services.snapshot(state["head"]["generation"]))
 
 
+def _refuse_untested(dna: SystemDNA, evidence: Mapping[str, Any]) -> None:
+    """Refuse DNA whose values are not the very ones that the evidence is about."""
+    if genes_key(dna.values) != evidence["genes"]:
+        raise StaleParent("the live genes are no longer those that the candidate was tested with.")
+
+
 def _was(values: Mapping[str, Any], mutation: Mutation) -> dict[str, Any]:
     return {name: values[name] for name in mutation.changes}
 
@@ -175,15 +184,15 @@ def _was(values: Mapping[str, Any], mutation: Mutation) -> dict[str, Any]:
 def _event(
     services: Services, state: EvolutionState, kind: str, mutation: Mutation | None, *, why: str, actor: str
 ) -> EventDraft:
-    release, decision = state["release"], state["decision"]
+    decision = state["decision"]
     trials = services.journal.trials(state["run_id"], generation=state["generation"])
     data: dict[str, Any] = {
         "trials": [{"mutation": t.mutation, "status": t.status, "fitness": t.fitness} for t in trials]
     }
     if mutation is not None:
         data |= {"changes": dict(mutation.changes), "rationale": mutation.rationale, "origin": mutation.origin}
-    if release is not None:
-        data["evidence"] = release["evidence"]
+    if (gate := state["gate"]) is not None:
+        data["evidence"] = gate
     if decision is not None:
         data["decision"] = decision
     return EventDraft(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..dna.events import EventDraft
 from ..dna.genome import SystemDNA
+from ..errors import BudgetExhausted, EvaluationFailed
 from ..healing.incident import bounded
 from ..settings import MICRO
 from .services import Services
@@ -45,7 +46,13 @@ def report(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Score the sealed test cases, once, and sum the run up."""
     status = "budget" if state.get("ending") == "budget" else state["status"]
     status = "done" if status == "running" else status
-    tests = {} if status == "failed" else _sealed_test(services, state)
+    tests: dict[str, Any] = {}
+    if status != "failed":
+        try:
+            tests = _sealed_test(services, state)
+        except (EvaluationFailed, BudgetExhausted) as error:
+            # What was found stays found, though its last number is missing.
+            tests = {"message": f"the sealed test could not be scored: {error}"}
     summary = summed_up(services, state) | {"status": status, **tests}
     services.journal.set_status(state["run_id"], status, summary)
     return {"status": status, "summary": summary}

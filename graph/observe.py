@@ -54,6 +54,7 @@ def observe(services: Services, state: EvolutionState) -> dict[str, Any]:
         "trend": [*state["trend"], scores.fitness][-TREND_LENGTH:],
         "pool": _rebased(services, run, head, state["pool"], run_id) if moved else state["pool"],
         "ending": "",
+        "gate": None,
         "release": None,
         "decision": None,
     }
@@ -114,13 +115,15 @@ def _declared_event(services: Services, dna: SystemDNA, why: str) -> EventDraft:
 def _rebased(
     services: Services, run: RunContext, head: SystemDNA, pool: list[PoolEntry], run_id: str
 ) -> list[PoolEntry]:
-    """Compare the pool with the new live DNA, on the training scores that are recorded."""
+    """Compare the pool with the new live DNA, on recorded training scores; drop what it can no longer become."""
     scores = run.head(head)
     kept: list[PoolEntry] = []
     for entry in pool:
         [trial] = services.journal.trials_at(run_id, [(entry["generation"], entry["slot"])])
         values = services.values_of(trial)
+        if not head.reachable(values):
+            continue
         gain, z, cases = run.race.paired_gain(scores, values)
-        if gain > 0 and values != head.values:
+        if gain > 0:
             kept.append({**entry, "gain": gain, "z": z, "cases": cases, "gated": False})
     return kept

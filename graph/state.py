@@ -93,6 +93,8 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     """Failed trials in a row."""
     ending: Ending
     """Why this generation is the last one; empty while it is not."""
+    gate: dict[str, Any] | None
+    """What the promotion rule found of the candidate that was put to it, credible or not."""
     release: Release | None
     decision: dict[str, Any] | None
     incident: dict[str, Any] | None

@@ -15,7 +15,7 @@ _WORTH_A_LAST_TRY = 0.5
 """Training gain in standard errors below which even the last generation does not bother the promotion rule."""
 _MESSAGES = {
     "budget": "the evaluation budget ended the search before its last generation",
-    "candidates": "nothing is left to try: every combination the advisor could propose was trialled",
+    "candidates": "the advisor has nothing left to propose that was not trialled before",
 }
 
 
@@ -98,7 +98,7 @@ def _gate(
     """Put the best candidate to the promotion rule, if it would probably pass or there is no later chance."""
     run_id, test = state["run_id"], state["tests"] + 1
     waiting = next((entry for entry in pool if not entry["gated"]), None)
-    nothing = {"pool": pool, "tests": state["tests"], "release": None}
+    nothing = {"pool": pool, "tests": state["tests"], "gate": None, "release": None}
     if waiting is None:
         return nothing
     [record] = services.journal.trials_at(run_id, [(waiting["generation"], waiting["slot"])])
@@ -123,4 +123,4 @@ def _gate(
             "mutation_id": services.mutation_of(record, head).id,
             "evidence": dict(record.evidence),
         }
-    return {"pool": pool, "tests": test, "release": release}
+    return {"pool": pool, "tests": test, "gate": dict(record.evidence), "release": release}

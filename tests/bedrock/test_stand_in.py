@@ -136,9 +136,15 @@ def test_the_decision_engine_goes_by_the_evidence_only(evidence: dict[str, Any],
 
 @pytest.mark.parametrize(
     ("incident", "action"),
-    [({}, "retry"), ({"attempts": 2}, "stop"), ({"kind": "integrity"}, "stop"), ({"kind": "evaluator"}, "stop")],
+    [
+        ({}, "retry"),
+        ({"attempts": 2}, "stop"),
+        ({"kind": "integrity"}, "stop"),
+        ({"kind": "evaluator"}, "retry"),
+        ({"kind": "other"}, "stop"),
+    ],
 )
-def test_the_healer_retries_storage_a_few_times_and_nothing_else(incident: dict[str, Any], action: str) -> None:
+def test_the_healer_retries_what_may_pass_once_and_nothing_else(incident: dict[str, Any], action: str) -> None:
     assert only_call(ask(HEALER, PLAIN_BRIEF)) == ("read_incident", {})
     name, args = only_call(ask(HEALER, PLAIN_BRIEF, *called("read_incident", INCIDENT | incident)))
     assert name == "HealingPlan"

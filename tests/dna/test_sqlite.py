@@ -132,7 +132,8 @@ class StoreMachine(RuleBasedStateMachine):
         elif old == self.line[-1]:
             assert self.store.commit(old.checksum, new, event) == new
             self.line.append(new)
-            self.keys.append(event.key)
+            if event.key not in self.keys:
+                self.keys.append(event.key)
         else:
             with pytest.raises(StaleParent):
                 self.store.commit(old.checksum, new, event)

@@ -87,7 +87,6 @@ def test_the_live_dna_is_scored_on_both_panels(bench: Bench) -> None:
     made, head = race(bench)
     assert (len(head.train), len(head.validation)) == (40, 40)
     assert head.fitness == pytest.approx(mean(head.validation))
-    assert head.part("train") is head.train
     assert made.head(LIVE) == head
 
 
@@ -168,9 +167,9 @@ def test_a_race_ends_in_time_to_leave_the_gate_its_cases(bench: Bench) -> None:
     screening = made.screen(head, [candidate(0.5)], best_gain=0.0)
     assert screening.out_of_budget
     assert screening.trials[0].status == "dropped"
-    assert screening.trials[0].reason == "the evaluation budget ended the race after 10 cases"
+    assert screening.trials[0].reason == "cut by the evaluation budget after 10 cases"
     none = made.screen(head, [candidate(0.7)], best_gain=0.0)
-    assert none.trials[0].reason == "the evaluation budget ended the race before it began"
+    assert none.trials[0].reason == "cut by the evaluation budget before it was scored"
 
 
 # -- the gate
@@ -254,11 +253,19 @@ def test_the_sealed_cases_may_use_the_reserve(bench: Bench) -> None:
 
 def test_evidence_that_once_reached_the_threshold_counts() -> None:
     live = dict.fromkeys(range(80), 0.0)
-    early = {case: 1.0 if case < 20 else -1.0 for case in range(80)}
+    early = {case: 1.0 if case < 40 else -0.9 for case in range(80)}
     evidence = weigh(RULE, early, live, range(80), test=1)
     assert evidence.credible
     assert evidence.cases == 80
+    whole = [early[case] for case in range(80)]
+    assert not RULE.assess(whole, test=1).credible
+
+
+def test_evidence_that_ends_with_a_loss_does_not_count() -> None:
+    live = dict.fromkeys(range(80), 0.0)
+    evidence = weigh(RULE, {case: 1.0 if case < 20 else -1.0 for case in range(80)}, live, range(80), test=1)
     assert evidence.gain < 0
+    assert not evidence.credible
 
 
 def test_only_whole_rungs_are_weighed() -> None:

@@ -1,0 +1,64 @@
+"""A resumed run is the same run: one worker, the same rules, and only what was tested becomes live."""
+
+import pytest
+
+from bedrock_evolution import Autonomy, Evolution, Settings, UsageError, number
+from bedrock_evolution.fitness.scorer import genes_key
+from bedrock_evolution.results import EvolutionResult
+
+CASES = list(range(60))
+X, Z = number(0.1, low=0.0, high=1.0), number(0.5, low=0.0, high=1.0)
+
+
+def climb(genes, case):
+    return genes["x"] + 0.001 * case - genes.get("n", 0.0)
+
+
+def app(folder, *, genes=None, **settings):
+    chosen = Settings(store=f"sqlite:///{folder}/s.db", model="local", autonomy=Autonomy(always_ask=("*",)), **settings)
+    return Evolution("resumed", genes or {"x": X, "z": Z}, evaluate=climb, cases=CASES, settings=chosen)
+
+
+def test_a_run_is_worked_on_by_one_at_a_time(tmp_path):
+    evolution = app(tmp_path)
+    stream = evolution.stream(3, seed=1)
+    run_id = next(stream).run_id
+    with pytest.raises(UsageError, match="being worked on already"):
+        app(tmp_path).resume(run_id, progress=False)
+    stream.close()
+    assert app(tmp_path).resume(run_id, progress=False).status == "waiting"
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_other_rules_are_refused_and_nothing_is_changed(tmp_path):
+    waiting = app(tmp_path).run(3, seed=1, progress=False)
+    with pytest.raises(UsageError, match="alpha changed since run"):
+        app(tmp_path, alpha=0.4).resume(waiting.run_id, progress=False)
+
+
+@pytest.mark.parametrize(
+    "genes",
+    [
+        {"x": X, "z": Z, "n": number(0.0, low=0.0, high=1.0)},
+        {"x": number(0.1, low=0.0, high=0.2), "z": Z},
+        {"x": X, "renamed": Z},
+        {"x": X, "z": number(0.5, low=0.0, high=1.0, locked=True)},
+    ],
+    ids=["added", "narrowed", "renamed", "locked"],
+)
+def test_after_the_genes_changed_only_what_was_tested_becomes_live(tmp_path, genes):
+    waiting = app(tmp_path).run(4, seed=1, progress=False)
+    assert waiting.status == "waiting"
+    app(tmp_path).answer(waiting.approval.approval_id, "reject", by="Ada")
+    changed = app(tmp_path, genes=genes)
+    result: EvolutionResult = changed.resume(waiting.run_id, progress=False)
+    while result.status == "waiting":
+        changed.answer(result.approval.approval_id, "approve", by="Ada")
+        result = changed.resume(waiting.run_id, progress=False)
+    assert result.status == "done"
+    tested = [event.data["evidence"]["genes"] for event in changed.store.events("resumed") if event.kind == "applied"]
+    lived = [genes_key(dna.values) for dna in changed.store.lineage("resumed")]
+    assert set(tested) <= set(lived)
+    assert result.fitness == pytest.approx(
+        sum(climb(changed.genes, case) for case in changed._cases.validation) / len(changed._cases.validation)
+    )
