@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ class Database:
             )
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"cannot open the store {path}: {error}.", hint="Choose a writable path.") from error
+        # Whoever forgets to close it leaves no open connection behind.
+        weakref.finalize(self, self._connection.close)
         try:
             self._recognise()
         except StoreError:
@@ -215,18 +218,25 @@ class Database:
             UsageError: Somebody else holds it.
         """
         path = self.path.with_name(f"{self.path.name}.{name}.lock")
+        with closing(self._locked(path, name)):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _locked(self, path: Path, name: str) -> sqlite3.Connection:
         try:
             lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+        try:
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            lock.close()
             if "locked" not in str(error):
                 raise self._wrapped(error) from error
             raise UsageError(f"{name} is being worked on already.", hint="Wait for it, or stop it.") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            lock.close()
+        return lock
 
     def close(self) -> None:
         """Close the connection; the object is of no use afterwards."""

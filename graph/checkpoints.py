@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from pathlib import Path
 
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -22,6 +23,7 @@ def open_checkpointer(path: Path) -> SqliteSaver:
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     saver = SqliteSaver(connection)
+    weakref.finalize(saver, connection.close)
     saver.setup()
     connection.execute("PRAGMA synchronous=NORMAL")
     return saver
