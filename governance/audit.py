@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..dna.events import GENESIS, EvolutionEvent
+from ..dna.genome import SystemDNA
 from ..dna.sqlite import SQLiteDNAStore
 from ..errors import IntegrityError
 from ..fitness.journal import Journal, RunRecord
@@ -81,6 +82,7 @@ def replay(store: SQLiteDNAStore, journal: Journal, run_id: str) -> AuditReport:
     run = journal.run(run_id)
     problems: list[str] = []
     checked = 0
+    lineage = {dna.checksum: dna for dna in store.lineage(run.app)}
     for event in store.events(run.app):
         if event.run_id != run_id or "evidence" not in event.data:
             continue
@@ -95,7 +97,7 @@ def replay(store: SQLiteDNAStore, journal: Journal, run_id: str) -> AuditReport:
             if value != recorded.get(name)
         ]
         if event.kind == "applied":
-            problems += _reapplied(store, event, recorded["genes"])
+            problems += _reapplied(lineage, event, recorded["genes"])
     return AuditReport(checked, tuple(problems))
 
 
@@ -120,12 +122,12 @@ def _scores(journal: Journal, run_id: str, genes: str, part: str, sample: int) -
     return {index: outcome.value for index, outcome in outcomes.items() if outcome.value is not None}
 
 
-def _reapplied(store: SQLiteDNAStore, event: EvolutionEvent, tested: str) -> Iterator[str]:
-    live = next((dna for dna in store.lineage(event.app) if dna.checksum == event.data["dna"]), None)
-    if live is None:
+def _reapplied(lineage: Mapping[str, SystemDNA], event: EvolutionEvent, tested: str) -> Iterator[str]:
+    live = lineage.get(event.data["dna"])
+    parent = lineage.get(live.parent) if live and live.parent else None
+    if live is None or parent is None:
         yield f"the DNA {event.data['dna'][:12]} that mutation {event.mutation_id} led to is not in the store"
         return
-    parent = store.snapshot(event.app, live.generation - 1)
     again = genes_key({**parent.values, **event.data["changes"]})
     if not again == genes_key(live.values) == tested:
         yield f"mutation {event.mutation_id} of generation {parent.generation} does not give what was tested"
