@@ -420,10 +420,15 @@ class Evolution:
             raise
         finally:
             self._control = RunControl()
-        if self._durable.get_state(config).tasks:
+        state = self._durable.get_state(config)
+        if state.tasks:
             yield self._stopped(run_id, "waiting", seen)
-        else:
-            yield self._result(services.journal.run(run_id).summary)
+            return
+        # Recorded here too: a process that died after its report was stored and before the checkpoint is resumed
+        # without another report.
+        summary = state.values["summary"]
+        services.journal.set_status(run_id, summary["status"], summary)
+        yield self._result(summary)
 
     def _progress(self, run_id: str, step: str, seen: Mapping[str, Any], trials: int) -> Progress:
         services = self._services

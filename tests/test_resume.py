@@ -1,5 +1,8 @@
 """A resumed run is the same run: one worker, the same rules, and only what was tested becomes live."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from bedrock_evolution import Autonomy, Evolution, Settings, UsageError, number
@@ -28,6 +31,21 @@ def test_a_run_is_worked_on_by_one_at_a_time(tmp_path):
     stream.close()
     assert app(tmp_path).resume(run_id, progress=False).status == "waiting"
     assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_run_that_died_between_its_report_and_the_last_checkpoint_is_done(tmp_path):
+    evolution = app(tmp_path)
+    evolution.settings = evolution.settings.model_copy(update={"autonomy": Autonomy()})
+    whole = evolution.run(2, seed=1, progress=False)
+    evolution.close()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as database, database:
+        # What the report wrote stays; the checkpoint that takes it up was never made.
+        database.execute("DELETE FROM checkpoints WHERE checkpoint_id = (SELECT max(checkpoint_id) FROM checkpoints)")
+    again = app(tmp_path)
+    resumed = again.resume(whole.run_id, progress=False)
+    assert (resumed.status, resumed.dna_checksum) == ("done", whole.dna_checksum)
+    [run] = again._services.journal.runs()
+    assert run.status == "done"
 
 
 def test_other_rules_are_refused_and_nothing_is_changed(tmp_path):
