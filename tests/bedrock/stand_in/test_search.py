@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bedrock_evolution.bedrock.search import Ancestor, Feedback, Proposal, propose
-from bedrock_evolution.bedrock.surrogate import Surrogate, log_improvement
-from bedrock_evolution.bedrock.text_evidence import TextEvidence
-from bedrock_evolution.bedrock.vector_space import VectorSpace
+from bedrock_evolution.bedrock.stand_in.search import Ancestor, Feedback, Proposal, propose
+from bedrock_evolution.bedrock.stand_in.surrogate import Surrogate, log_improvement
+from bedrock_evolution.bedrock.stand_in.text_evidence import TextEvidence
+from bedrock_evolution.bedrock.stand_in.vector_space import VectorSpace
 from bedrock_evolution.dna.genes import (
     Gene,
     GeneValue,
@@ -232,7 +232,7 @@ def test_a_text_that_is_full_makes_room_for_better_words() -> None:
 
 _CHILD = """
 import json
-from bedrock_evolution.bedrock.search import Ancestor, Feedback, propose
+from bedrock_evolution.bedrock.stand_in.search import Ancestor, Feedback, propose
 from bedrock_evolution.dna.genes import choice, flag, integer, number, text
 genes = {
     "x": number(0.3, low=0.0, high=1.0), "lr": number(0.01, low=1e-5, high=1.0, log=True),
@@ -435,7 +435,7 @@ def test_settings_are_tried_one_at_a_time_before_texts_change_at_large() -> None
 
 _TPE_CHILD = """
 import sys
-from bedrock_evolution.bedrock.search import Ancestor, propose
+from bedrock_evolution.bedrock.stand_in.search import Ancestor, propose
 from bedrock_evolution.dna.genes import number
 genes = {"x": number(0.3, low=0.0, high=1.0), "y": number(0.3, low=0.0, high=1.0)}
 history = [Ancestor({"x": i / 10, "y": 0.3}, -abs(i / 10 - 0.7), 8, "local", i) for i in range(10)]

@@ -10,8 +10,8 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from ..clock import derive_seed
-from ..dna.genes import Gene, GeneValue, TextGene
+from ...clock import derive_seed
+from ...dna.genes import Gene, GeneValue, TextGene
 from .edit_worth import Edit, EditWorth
 from .text_evidence import MAX_FEEDBACK, gather_evidence
 from .trials import Array, Feedback, Past

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..clock import derive_seed
-from ..dna.genes import GeneValue
+from ...clock import derive_seed
+from ...dna.genes import GeneValue
 from .surrogate import Surrogate, log_improvement, squash
 from .tpe import ask_tpe
 from .trials import Array, Past

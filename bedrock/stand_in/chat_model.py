@@ -22,9 +22,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter
 from threadpoolctl import ThreadpoolController
 
-from ..dna.genes import Gene
-from ..errors import ModelCallFailed
-from . import protocol
+from ...dna.genes import Gene
+from ...errors import ModelCallFailed
+from .. import protocol
 from .search import Ancestor, Feedback, Proposal, propose
 
 STAND_IN = "stand-in"

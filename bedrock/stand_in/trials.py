@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dna.genes import GeneValue
+from ...dna.genes import GeneValue
 
 Array: TypeAlias = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dna.genes import GeneValue
+from ...dna.genes import GeneValue
 from .trials import Array
 
 

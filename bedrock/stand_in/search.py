@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..clock import derive_seed
-from ..dna.genes import Gene, GeneValue
-from ..errors import InvalidGene
+from ...clock import derive_seed
+from ...dna.genes import Gene, GeneValue
+from ...errors import InvalidGene
 from .operator_credit import OperatorCredit
 from .text_search import BATCH, TextSearch
 from .trials import Ancestor, Feedback, Past, Proposal

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..dna.genes import ChoiceGene, FlagGene, Gene, GeneValue, IntegerGene, NumberGene
+from ...dna.genes import ChoiceGene, FlagGene, Gene, GeneValue, IntegerGene, NumberGene
 from .trials import Array
 
 VectorGene: TypeAlias = NumberGene | IntegerGene | ChoiceGene | FlagGene

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..dna.genes import GeneValue
+from ...dna.genes import GeneValue
 from .trials import Array, Past
 from .wording import word_set
 
