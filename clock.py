@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -15,6 +16,14 @@ class Clock(Protocol):
         """Return the present moment, with a time zone."""
         ...
 
+    def monotonic_s(self) -> float:
+        """Return seconds since some moment in the past; they never run backwards."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        ...
+
 
 class SystemClock:
     """The machine's clock, in UTC."""
@@ -23,9 +32,17 @@ class SystemClock:
         """Return the present moment in UTC."""
         return datetime.now(UTC)
 
+    def monotonic_s(self) -> float:
+        """Return the machine's monotonic seconds."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing for some seconds."""
+        time.sleep(seconds)
+
 
 class FixedClock:
-    """A clock that stands still until it is set: for tests and replays."""
+    """A clock that stands still until it is set, or somebody sleeps by it: for tests and replays."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
@@ -33,6 +50,14 @@ class FixedClock:
     def now(self) -> datetime:
         """Return the moment the clock was set to."""
         return self.moment
+
+    def monotonic_s(self) -> float:
+        """Return the moment the clock was set to, in seconds."""
+        return self.moment.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        """Set the clock forward, at once."""
+        self.moment += timedelta(seconds=seconds)
 
 
 class IdSource(Protocol):

@@ -57,6 +57,10 @@ class InvalidSetting(UsageError):
     """A setting has a value that is not allowed."""
 
 
+class UnknownModel(InvalidSetting):
+    """A model was named that neither the catalog nor the settings' own cards hold."""
+
+
 class AppNotFound(UsageError):
     """The application file or its `Evolution` object cannot be loaded."""
 

@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     PyprojectTomlConfigSettingsSource,
     SettingsConfigDict,
@@ -22,21 +23,48 @@ MICRO = 1_000_000
 
 ModelMode = Literal["bedrock", "local"]
 
+AGENTS = ("advisor", "decision", "healer", "cost_governor")
+
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+
+RESIDENCIES: dict[str, tuple[str, ...]] = {
+    "global": ("",),
+    "us": ("us-east-", "us-west-"),
+    "us-gov": ("us-gov-",),
+    "eu": ("eu-",),
+    "apac": ("ap-",),
+    "jp": ("ap-northeast-1", "ap-northeast-3"),
+    "au": ("ap-southeast-2", "ap-southeast-4"),
+}
+"""How the names of the regions of a data residency begin; each is also the prefix of its inference profiles.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html
+"""
+
 
 class Budget(BaseModel):
     """Hard limits of a run; none of them is ever passed, whatever an agent says.
 
     Args:
         max_evaluations: Evaluations of one run: one case scored once.
-        daily_usd: Model spend of the application in a UTC day, over all runs on its store.
+        call_usd: Worst case of one model call.
         run_usd: Model spend of one run.
+        daily_usd: Model spend of the application in a UTC day, over all runs on its store.
+        monthly_usd: The same in a UTC month.
+        agent_daily_usd: Model spend of single agents in a UTC day, by name (`advisor`, `decision`, `healer`,
+            `cost_governor`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_evaluations: Annotated[int, Field(gt=0)] | None = None
-    daily_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    run_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    call_usd: Usd | None = None
+    run_usd: Usd | None = None
+    daily_usd: Usd | None = None
+    monthly_usd: Usd | None = None
+    agent_daily_usd: dict[Literal["advisor", "decision", "healer", "cost_governor"], Usd] = Field(default_factory=dict)
 
 
 class Autonomy(BaseModel):
@@ -57,6 +85,56 @@ class Autonomy(BaseModel):
     always_ask: tuple[str, ...] = ()
 
 
+class ModelPrice(BaseModel):
+    """What a model costs, in dollars per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_usd: Usd
+    output_usd: Usd
+    cache_read_usd: Usd | None = None
+    """None: as input."""
+    cache_write_usd: Usd | None = None
+    """None: as input."""
+
+
+class ModelCard(BaseModel):
+    """What the router knows of a model.
+
+    Args:
+        context_tokens: Its context window.
+        max_output_tokens: What it can write in one answer.
+        reasoning: How good it is at this, from 0 to 1, before anything was learned from its outcomes.
+        code: The same for source code.
+        creative: The same for prompts and other prose.
+        data: The same for much data at once.
+        speed: How fast it answers, from 0 to 1.
+        profiles: Data residencies for which Bedrock has an inference profile of it.
+        bare: Whether it can be called by its id alone, in the regions that host it.
+        caches: Whether it takes cache points.
+        price: Its price; None looks it up in the price list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context_tokens: int = Field(gt=0)
+    max_output_tokens: int = Field(gt=0)
+    reasoning: Share
+    code: Share
+    creative: Share
+    data: Share
+    speed: Share
+    profiles: tuple[str, ...] = ()
+    bare: bool = True
+    caches: bool = False
+    price: ModelPrice | None = None
+
+
+def _listed(value: Any) -> Any:
+    """Split a text from the environment at its commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """Everything that can be set without touching the application's code."""
 
@@ -70,16 +148,36 @@ class Settings(BaseSettings):
     model: ModelMode | None = None
     """`bedrock`, `local` (the stand-in), or None: Bedrock where AWS credentials are found."""
     store: str = "sqlite:///.bedrock-evolution/evolution.db"
-    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    regions: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
+        "us-east-1",
+        "us-west-2",
+    )
+    """Where models are called: the first is home, the others are failed over to in this order."""
+    residency: str = Field(default="global", pattern=f"^({'|'.join(RESIDENCIES)})$")
+    """Where prompts may be processed; every region, and every inference profile that is called, lies inside it."""
     profile: str | None = None
+    role_arn: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")
+    """A role to assume for the calls; its credentials are refreshed as they expire."""
     endpoint_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    connect_timeout_s: float = Field(default=10.0, gt=0)
+    connect_timeout_s: float = Field(default=2.0, gt=0)
     read_timeout_s: float = Field(default=300.0, gt=0)
     max_tokens: int = Field(default=4096, gt=0, le=128_000)
-    advisor_model: str = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
-    decision_model: str = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
-    healer_model: str = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
-    cost_governor_model: str = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
+        "anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "anthropic.claude-haiku-4-5-20251001-v1:0",
+        "amazon.nova-pro-v1:0",
+        "amazon.nova-lite-v1:0",
+    )
+    """Models that the router chooses from: names of the catalog, ids or ARNs of inference profiles."""
+    model_cards: dict[str, ModelCard] = Field(default_factory=dict)
+    """Models that the catalog does not hold, by id or ARN, or holds otherwise."""
+    advisor_model: str | None = None
+    """The model of this agent, whatever the router would choose; the same for the other agents."""
+    decision_model: str | None = None
+    healer_model: str | None = None
+    cost_governor_model: str | None = None
+    takeover_s: float = Field(default=4.5, gt=0)
+    """So long after a call's first failure attempts go on; then the stand-in answers, within five seconds in all."""
     candidates: int = Field(default=4, ge=1, le=32)
     """Candidates of a generation."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -109,9 +207,26 @@ class Settings(BaseSettings):
         except SettingsError as error:
             raise InvalidSetting(f"a setting in the environment cannot be read: {error}.", hint=_HINT) from error
 
-    def model_for(self, agent: str) -> str:
-        """Return the Bedrock model id an agent calls."""
-        return str(getattr(self, f"{agent}_model"))
+    @model_validator(mode="after")
+    def _inside_residency(self) -> Settings:
+        allowed = RESIDENCIES[self.residency]
+        outside = [region for region in self.regions if not region.startswith(allowed)]
+        if outside:
+            raise ValueError(
+                f"region {outside[0]!r} lies outside the residency {self.residency!r},"
+                f" whose regions begin with {' or '.join(allowed)}"
+            )
+        return self
+
+    @property
+    def home_region(self) -> str:
+        """The region that is called first."""
+        return self.regions[0]
+
+    def pinned_model(self, agent: str) -> str | None:
+        """Return the model an agent is bound to, if it is."""
+        pinned: str | None = getattr(self, f"{agent}_model")
+        return pinned
 
 
 _HINT = (
@@ -160,6 +275,8 @@ def _nearest_pyproject(near: Path) -> Path | None:
 def _explained(error: ValidationError) -> str:
     wrong = error.errors()[0]
     name = ".".join(map(str, wrong["loc"]))
+    if not name:
+        return f"the settings contradict each other: {wrong['msg'].removeprefix('Value error, ')}."
     if wrong["type"] == "extra_forbidden":
         fields = Autonomy.model_fields if wrong["loc"][0] == "autonomy" else Settings.model_fields
         return f"unknown setting {name!r}; there are: {', '.join(fields)}."

@@ -46,11 +46,15 @@ def test_each_source_gives_way_to_the_one_before_it(pyproject: Path, monkeypatch
 
 def test_sources_are_merged_setting_by_setting(pyproject: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(
-        pyproject, "candidates = 5", 'region = "eu-central-1"', "[tool.bedrock-evolution.autonomy]", "ask_above = 0.5"
+        pyproject,
+        "candidates = 5",
+        'regions = ["eu-central-1"]',
+        "[tool.bedrock-evolution.autonomy]",
+        "ask_above = 0.5",
     )
     monkeypatch.setenv("BEDROCK_EVOLUTION_AUTONOMY__ENGINE_ABOVE", "0.1")
     found = Settings.load(near=pyproject, candidates=6)
-    assert (found.candidates, found.region) == (6, "eu-central-1")
+    assert (found.candidates, found.regions) == (6, ("eu-central-1",))
     assert found.autonomy == Autonomy(engine_above=0.1, ask_above=0.5)
 
 
@@ -81,10 +85,40 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         Settings().candidates = 9
 
 
-def test_each_agent_has_a_model() -> None:
+def test_an_agent_can_be_bound_to_a_model() -> None:
     found = Settings(healer_model="another")
-    assert found.model_for("healer") == "another"
-    assert found.model_for("advisor") == found.advisor_model
+    assert (found.pinned_model("healer"), found.pinned_model("advisor")) == ("another", None)
+
+
+def test_lists_in_the_environment_are_split_at_commas(pyproject: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEDROCK_EVOLUTION_REGIONS", "eu-west-1, eu-central-1")
+    monkeypatch.setenv("BEDROCK_EVOLUTION_MODELS", "amazon.nova-pro-v1:0")
+    found = Settings.load(near=pyproject, residency="eu")
+    assert (found.regions, found.home_region) == (("eu-west-1", "eu-central-1"), "eu-west-1")
+    assert found.models == ("amazon.nova-pro-v1:0",)
+
+
+@pytest.mark.parametrize(
+    ("residency", "region"), [("us", "eu-west-1"), ("eu", "us-east-1"), ("us", "us-gov-west-1"), ("jp", "ap-south-1")]
+)
+def test_a_region_outside_the_residency_is_refused_by_name(pyproject: Path, residency: str, region: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"region '{region}' lies outside the residency '{residency}'"):
+        Settings.load(near=pyproject, residency=residency, regions=(region,))
+
+
+def test_the_users_own_model_is_read_from_pyproject(pyproject: Path) -> None:
+    write(
+        pyproject,
+        '[tool.bedrock-evolution.model_cards."arn:aws:bedrock:eu-west-1:123456789012:inference-profile/x"]',
+        "context_tokens = 100000",
+        "max_output_tokens = 4000",
+        *(f"{name} = 0.5" for name in ("reasoning", "code", "creative", "data", "speed")),
+        "price = {input_usd = 1.0, output_usd = 5.0}",
+    )
+    [(name, card)] = Settings.load(near=pyproject).model_cards.items()
+    assert name.startswith("arn:aws:bedrock")
+    assert card.price is not None
+    assert card.price.output_usd == 5.0
 
 
 # -- what is wrong
@@ -92,7 +126,9 @@ def test_each_agent_has_a_model() -> None:
 
 WRONG: list[tuple[str, Any, str]] = [
     ("model", "gpt", "bedrock"),
-    ("region", "Europe", "pattern"),
+    ("residency", "Europe", "pattern"),
+    ("role_arn", "admin", "pattern"),
+    ("takeover_s", 0, "greater than 0"),
     ("endpoint_url", "localhost:8080", "pattern"),
     ("read_timeout_s", 0, "greater than 0"),
     ("max_tokens", 10**6, "less than or equal to 128000"),
