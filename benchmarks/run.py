@@ -82,6 +82,28 @@ def _overhead_rows(name: str, found: dict[str, Any], *, short: bool) -> Iterator
     yield Row(f"    {name}: peak memory", f"{found['peak_memory_mb']:.0f} MB")
 
 
+def ledger(*, short: bool) -> Part:
+    """Measure what the ledger costs a model call."""
+    size = ["--many", "5000", "--calls", "400"] if short else []
+    found = json.loads(_child([str(HERE / "ledger.py"), *size])[0])
+    few, ratio, crowd = found["few_ms"], found["many_over_few"], found["crowd"]
+    longest = f"longest {crowd['longest_ms']:.0f} ms"
+    among = f"{crowd['median_ms']:.1f} ms, {longest}, {crowd['calls_per_s']:.0f} a second together"
+    rows = [
+        Row("(c) ledger: to reserve and settle, median", f"{few:.2f} ms", "≤ 1 ms", few <= 1),
+        Row("    ledger: two bare transactions of one row each", f"{found['disk_ms']:.2f} ms"),
+        Row(
+            f"(c) ledger: {found['many']:,} calls on record / {found['few']}",
+            f"{ratio:.2f}",
+            f"≤ {RATIO_LIMIT}",
+            ratio <= RATIO_LIMIT,
+            ratio=True,
+        ),
+        Row(f"    ledger: to reserve and settle among {found['processes']} processes, median", among),
+    ]
+    return Part(rows, found)
+
+
 def startup(*, short: bool) -> Part:
     """Measure how long the command line and the public names take to be there."""
     repeats = 3 if short else 11
@@ -127,6 +149,27 @@ def quality(*, short: bool) -> Part:
         measured = f"{share:.0%} of the way to {best:.3f}, {result['trials']} trials"
         rows.append(Row(f"    noisy thermostat, seed {seed}: sealed test", measured, "≥ 50 %", share >= 0.5))
     return Part(rows, figures)
+
+
+def routing(*, short: bool) -> Part:
+    """Measure how well the router chooses between a weak and a strong model, where the outcomes are at hand."""
+    arguments = [str(HERE / "routing.py"), "--json", *(["--short"] if short else [])]
+    found = json.loads(_child(arguments)[0])
+    if "skipped" in found:
+        return Part([Row("    routing", f"skipped: {found['skipped']}")], found)
+    rows = []
+    for task, limit in found["limits"].items():
+        its = found["offline"][task]["this router"]
+        measured = f"{its['apgr']:.3f}, half of the gap for {its['cpt50']:.0%} of strong calls"
+        met = its["apgr"] >= limit
+        rows.append(Row(f"    routing, {task.upper()}: held-out APGR", measured, f"≥ {limit}", met, ratio=True))
+    for setting in found["online"]:
+        gains = [100 * (run["accuracy"] - run["mixed_accuracy"]) for run in setting["runs"]]
+        calls = statistics.mean(run["strong_calls"] for run in setting["runs"])
+        measured = f"{min(gains):+.2f} to {max(gains):+.2f} points over a mix at equal cost"
+        row = Row(f"    routing online, {calls:.0%} strong calls", measured, "> 0", min(gains) > 0, ratio=True)
+        rows.append(row)
+    return Part(rows, found)
 
 
 def _gain_row(seed: int, result: dict[str, Any], gain: float, *, short: bool) -> Row:
@@ -217,7 +260,14 @@ def _running_median(values: list[float], window: int = 25) -> tuple[list[int], l
     return places, [statistics.median(values[place - window : place]) for place in places]
 
 
-PARTS: dict[str, Callable[..., Part]] = {"startup": startup, "overhead": overhead, "demo": demo, "quality": quality}
+PARTS: dict[str, Callable[..., Part]] = {
+    "startup": startup,
+    "overhead": overhead,
+    "ledger": ledger,
+    "demo": demo,
+    "quality": quality,
+    "routing": routing,
+}
 
 
 def main() -> None:
