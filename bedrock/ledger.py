@@ -1,19 +1,19 @@
 """The ledger: money is reserved before a model call and settled after it, so that no budget is overshot.
 
-A two-phase transfer, pending then posted or voided (https://docs.tigerbeetle.com/coding/two-phase-transfers/),
-under SQLite's write lock.
+A two-phase transfer: pending, then posted, voided or expired
+(https://docs.tigerbeetle.com/coding/two-phase-transfers/).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
+from typing import Literal, Protocol
 
-from ..clock import Clock, IdSource
-from ..dna.database import Database
-from ..errors import BudgetExhausted
-from ..settings import MICRO, Budget
+from ..settings import Budget
 from .prices import Tokens
+
+Dimension = Literal["day", "month", "run", "agent", "model", "region", "task", "error"]
+AlarmKind = Literal["over_hold", "measures", "exhausted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,146 +26,164 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What was spent, in micro-dollars and calls."""
+    """What was spent, in micro-dollars and calls; tokens read from or written to the cache are input tokens too."""
 
     micro_usd: int
     calls: int
     failed_calls: int
     input_tokens: int
     output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    unconfirmed_micro_usd: int = 0
+    """Part of it that was kept for calls whose answer never came: it may or may not be billed."""
+    held_micro_usd: int = 0
+    """Part of it that is set aside for calls under way: what they do not use comes back."""
 
 
-class Ledger:
-    """Model spend of one application.
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How far the cap closest to its limit is used up.
 
     Args:
-        database: The application's file.
-        app: The application's name.
-        budget: The caps.
-        clock: Tells the UTC day a call belongs to.
-        ids: Names calls.
+        share: Spent and held, as a share of the cap; 0 without caps.
+        scope: Which cap, such as `daily`; `no` without caps.
+        calls: Calls that it covers.
     """
 
-    def __init__(self, database: Database, *, app: str, budget: Budget, clock: Clock, ids: IdSource) -> None:
-        self._database = database
-        self._app = app
-        self._clock = clock
-        self._ids = ids
-        self.budget = budget
-        with database.tables() as tables:
-            tables.table("calls").create(
-                {
-                    "call_id": str,
-                    "app": str,
-                    "run_id": str,
-                    "agent": str,
-                    "model": str,
-                    "day": str,
-                    "status": str,
-                    "held_micro_usd": int,
-                    "cost_micro_usd": int,
-                    "input_tokens": int,
-                    "output_tokens": int,
-                    "cache_read_tokens": int,
-                    "cache_write_tokens": int,
-                    "error": str,
-                },
-                pk="call_id",
-                if_not_exists=True,
-            )
-            tables.table("calls").create_index(["app", "day"], if_not_exists=True)
-            tables.table("calls").create_index(["run_id"], if_not_exists=True)
+    share: float
+    scope: str
+    calls: int
 
-    def reserve(self, *, run_id: str, agent: str, model: str, micro_usd: int) -> Hold:
-        """Set money aside for a call at its worst case.
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One thing about money that somebody should look at.
+
+    Args:
+        at: When, ISO 8601 in UTC.
+        kind: `over_hold` (a call cost more than was held for it), `measures` (80 % of a cap are spent or held) or
+            `exhausted` (all of it is, or a call was refused).
+        scope: Which cap: `run`, `daily <agent>`, `daily`, `monthly`, or `call` for a single call.
+        period: The run, day or month of the cap; for `over_hold`, the id of the call.
+        cap_micro_usd: The cap, or the hold.
+        micro_usd: What is spent or held, or what the single call costs.
+        message: The same in words.
+    """
+
+    at: str
+    kind: AlarmKind
+    scope: str
+    period: str
+    cap_micro_usd: int
+    micro_usd: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The spend of calls that are alike in some respects, named in the order they were asked for."""
+
+    names: tuple[str, ...]
+    spend: Spend
+
+
+class Ledger(Protocol):
+    """Model spend of one application."""
+
+    budget: Budget
+    """The caps as they are now: a raised one admits calls at once."""
+
+    def reserve(
+        self,
+        *,
+        run_id: str,
+        agent: str,
+        model: str,
+        micro_usd: int,
+        region: str = "",
+        task: str = "",
+        reason: str = "",
+        key: str | None = None,
+    ) -> Hold:
+        """Set money aside for a call at its worst case, under all caps or not at all.
+
+        Args:
+            run_id: The run it belongs to.
+            agent: Who makes it.
+            model: Where it goes.
+            micro_usd: The most it can cost, in micro-dollars.
+            region: The region it is sent to.
+            task: The family of tasks it is for.
+            reason: Why this model was chosen.
+            key: Names this attempt: reserving again under the same key, while the hold is open, returns that hold.
 
         Raises:
             BudgetExhausted: Spent plus held plus this would pass a cap; nothing was set aside.
+            UsageError: The amount is negative, or the key names a call of another amount or one that is closed.
         """
-        day = self._today()
-        with self._database.transaction() as connection:
-            for cap, name, column, value in (
-                (self.budget.daily_usd, "daily", "day", day),
-                (self.budget.run_usd, "run", "run_id", run_id),
-            ):
-                if cap is None:
-                    continue
-                taken = connection.execute(
-                    "SELECT coalesce(sum(held_micro_usd + cost_micro_usd), 0) FROM calls"  # noqa: S608  # column names are ours
-                    f" WHERE app = ? AND {column} = ?",
-                    [self._app, value],
-                ).fetchone()[0]
-                if taken + micro_usd > round(cap * MICRO):
-                    raise BudgetExhausted(
-                        f"the {name} budget of ${cap:.2f} does not allow this call of {agent}:"
-                        f" ${taken / MICRO:.4f} are spent or held and it may cost ${micro_usd / MICRO:.4f}.",
-                        hint="Raise the budget or wait for the next day, then resume the run.",
-                    )
-            call_id = self._ids.new("call")
-            connection.execute(
-                "INSERT INTO calls (call_id, app, run_id, agent, model, day, status, held_micro_usd, cost_micro_usd,"
-                " input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, error)"
-                " VALUES (?, ?, ?, ?, ?, ?, 'held', ?, 0, 0, 0, 0, 0, '')",
-                [call_id, self._app, run_id, agent, model, day, micro_usd],
-            )
-        return Hold(call_id, micro_usd)
+        ...
 
-    def settle(self, hold: Hold, *, tokens: Tokens, micro_usd: int) -> None:
-        """Replace a hold by what the call really used, even if that is more."""
-        self._close(hold, "settled", micro_usd, tokens, "")
+    def settle(self, hold: Hold, *, tokens: Tokens, micro_usd: int, latency_ms: int = 0) -> None:
+        """Replace a hold by what the call really used, even if that is more, and even if it comes late.
+
+        Closing a call a second time changes nothing, unless it says more surely what the call cost: expired and lost
+        are presumptions, voided and settled are not, and real usage beats all.
+
+        Args:
+            hold: What `reserve` returned.
+            tokens: What the response reports.
+            micro_usd: What that costs, in micro-dollars.
+            latency_ms: Milliseconds until the answer was there.
+        """
+        ...
 
     def void(self, hold: Hold, *, error: str) -> None:
         """Give a hold back: the service refused the call and bills nothing."""
-        self._close(hold, "void", 0, Tokens(0, 0), error)
+        ...
 
     def keep(self, hold: Hold, *, error: str) -> None:
-        """Count a hold as spent: the answer was lost, and the call may be billed."""
-        self._close(hold, "lost", hold.micro_usd, Tokens(0, 0), error)
-
-    def _close(self, hold: Hold, status: str, micro_usd: int, tokens: Tokens, error: str) -> None:
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE calls SET status = ?, held_micro_usd = 0, cost_micro_usd = ?, input_tokens = ?,"
-                " output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?, error = ?"
-                " WHERE call_id = ? AND status = 'held'",
-                [
-                    status,
-                    micro_usd,
-                    tokens.input,
-                    tokens.output,
-                    tokens.cache_read,
-                    tokens.cache_write,
-                    error,
-                    hold.call_id,
-                ],
-            )
+        """Count a hold as spent, unconfirmed: the answer was lost, and the call may be billed."""
+        ...
 
     def run_spend(self, run_id: str) -> Spend:
         """Return what a run has spent, holds included."""
-        return self._spend("run_id", run_id)
+        ...
 
     def day_spend(self) -> Spend:
         """Return what the application has spent today (UTC), holds included."""
-        return self._spend("day", self._today())
+        ...
 
-    def _spend(self, column: str, value: str) -> Spend:
-        row = self._database.row(
-            "SELECT coalesce(sum(held_micro_usd + cost_micro_usd), 0), count(*), coalesce(sum(error != ''), 0),"  # noqa: S608  # column names are ours
-            " coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
-            f" FROM calls WHERE app = ? AND {column} = ?",
-            [self._app, value],
-        )
-        return Spend(*(row or (0, 0, 0, 0, 0)))
+    def month_spend(self) -> Spend:
+        """Return what the application has spent this month (UTC), holds included."""
+        ...
+
+    def pressure(self, run_id: str) -> Pressure:
+        """Return how far the cap closest to its limit is used up, as a run sees it."""
+        ...
+
+    def alarms(self) -> list[Alarm]:
+        """Return the alarms, newest first; each cap raises one of a kind in each of its periods."""
+        ...
+
+    def spend_by(self, *dimensions: Dimension, since: str = "") -> list[Group]:
+        """Return the spend, holds included, grouped by some dimensions.
+
+        Args:
+            dimensions: How to group: a leading day or month comes newest first, all else by cost.
+            since: The first day or moment that counts, ISO 8601 in UTC; all of them by default.
+        """
+        ...
+
+    def paces(self, *, block_s: int, blocks: int) -> list[int]:
+        """Return the micro-dollars spent in each of the last whole blocks of time, newest first.
+
+        Args:
+            block_s: Seconds of a block; the newest ends now.
+            blocks: How many at most; none begins before the application's first call.
+        """
+        ...
 
     def breakdown(self) -> list[tuple[str, str, str, Spend]]:
         """Return the spend by day, agent and model, newest day first."""
-        rows = self._database.rows(
-            "SELECT day, agent, model, sum(held_micro_usd + cost_micro_usd), count(*), sum(error != ''),"
-            " sum(input_tokens), sum(output_tokens) FROM calls WHERE app = ?"
-            " GROUP BY day, agent, model ORDER BY day DESC, 4 DESC",
-            [self._app],
-        )
-        return [(day, agent, model, Spend(*numbers)) for day, agent, model, *numbers in rows]
-
-    def _today(self) -> str:
-        return f"{self._clock.now().astimezone(UTC):%Y-%m-%d}"
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -140,32 +141,44 @@ def diff(
         print("the same genes")
 
 
-def costs(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
-    """Show model spend by day, agent and model."""
-    from ..bedrock.ledger import Ledger
+class CostsBy(StrEnum):
+    """How the spend can be grouped."""
+
+    AGENT = "agent"
+    MODEL = "model"
+    TASK = "task"
+    RUN = "run"
+    DAY = "day"
+    MONTH = "month"
+
+
+def costs(
+    app: App = None,
+    store: Store = None,
+    by: Annotated[CostsBy | None, typer.Option(help="Group by this only; default: day, agent, model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show model spend, what it will be at the end of the day and month, alarms, and what would save money."""
+    from ..bedrock.catalog import Catalog
+    from ..bedrock.costs import CostTracker
+    from ..bedrock.performance import ModelPerformanceTracker
+    from ..bedrock.sqlite_ledger import SQLiteLedger
     from ..clock import RandomIds, SystemClock
-    from ..settings import MICRO, Budget
+    from ..settings import Budget, Settings
+    from .report import CostReport, print_costs
 
     database, dna_store = open_store(store)
-    name = chosen_app(dna_store, app)
-    ledger = Ledger(database, app=name, budget=Budget(), clock=SystemClock(), ids=RandomIds())
-    rows = [
-        {
-            "day": day,
-            "agent": agent,
-            "model": model,
-            "cost_usd": spend.micro_usd / MICRO,
-            "calls": spend.calls,
-            "failed_calls": spend.failed_calls,
-            "input_tokens": spend.input_tokens,
-            "output_tokens": spend.output_tokens,
-        }
-        for day, agent, model, spend in ledger.breakdown()
-    ]
+    name, clock = chosen_app(dna_store, app), SystemClock()
+    ledger = SQLiteLedger(database, app=name, budget=Budget(), clock=clock, ids=RandomIds())
+    tracker = CostTracker(ledger, clock=clock, catalog=Catalog(Settings.load().model_cards))
+    learned = ModelPerformanceTracker(database, app=name, clock=clock).snapshot()
+    columns = ("day", "agent", "model") if by is None else (by.value,)
+    groups = tracker.by(*columns)
+    report = CostReport(name, columns, groups, tracker.forecasts(), tracker.alarms(), tracker.savings(learned))
     if as_json:
-        print_json({"app": name, "spend": rows})
-    elif rows:
-        _print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+        print_json(report.as_json())
+    elif groups:
+        print_costs(report)
     else:
         print("no model was called: the stand-in costs nothing")
 

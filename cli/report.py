@@ -1,16 +1,22 @@
-"""What a person reads at the end of a run: what changed, gene by gene, with the gain and its confidence."""
+"""What a person reads: at the end of a run what changed, gene by gene; at any time what the models cost."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..results import EvolutionResult, GeneChange
+from ..settings import MICRO
+
+if TYPE_CHECKING:
+    from ..bedrock.costs import Forecast, Saving
+    from ..bedrock.ledger import Alarm, Group
 
 _ENDINGS = {
     "done": "done",
@@ -25,6 +31,7 @@ _NOTHING = {
     "done": "No gene changed: no candidate with a credible gain was approved.",
     "waiting": "No gene changed yet: a candidate with a credible gain waits for approval.",
 }
+_ALARMS_SHOWN = 10
 
 
 def print_result(result: EvolutionResult, *, again: str, store: str) -> None:
@@ -116,3 +123,93 @@ def _scores(result: EvolutionResult) -> Table:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class CostReport:
+    """What an application's models cost, grouped by some columns."""
+
+    app: str
+    columns: Sequence[str]
+    groups: Sequence[Group]
+    forecasts: Sequence[Forecast]
+    alarms: Sequence[Alarm]
+    savings: Sequence[Saving]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, JSON-plain, with money in dollars."""
+        return {
+            "app": self.app,
+            "spend": [
+                dict(zip(self.columns, group.names, strict=True)) | _in_dollars(group.spend, "cost")
+                for group in self.groups
+            ],
+            "forecast": [_in_dollars(forecast) for forecast in self.forecasts],
+            "alarms": [_in_dollars(alarm, "amount") for alarm in self.alarms],
+            "recommendations": [_in_dollars(saving, "saving") for saving in self.savings],
+        }
+
+
+def _in_dollars(record: Any, amount: str = "") -> dict[str, Any]:
+    """Return a record's fields with its micro-dollars as dollars; the one called `micro_usd` gets a name."""
+    plain: dict[str, Any] = {}
+    for name, value in asdict(record).items():
+        if name.endswith("micro_usd"):
+            prefix = name.removesuffix("micro_usd") or f"{amount}_"
+            plain[f"{prefix}usd"] = None if value is None else value / MICRO
+        else:
+            plain[name] = value
+    return plain
+
+
+def print_costs(report: CostReport) -> None:
+    """Print what the models cost, what they will, what to look at, and what would save money."""
+    from ..bedrock.costs import WINDOW_DAYS
+
+    console = Console(highlight=False)
+    console.print(_spend_table(report))
+    total = sum(group.spend.micro_usd for group in report.groups)
+    unconfirmed = sum(group.spend.unconfirmed_micro_usd for group in report.groups)
+    held = sum(group.spend.held_micro_usd for group in report.groups)
+    console.print(f"{report.app}: {_usd(total)} in all", style="bold")
+    if unconfirmed:
+        console.print(
+            f"  {_usd(unconfirmed)} of it is unconfirmed: those answers were lost, and may or may not be billed"
+        )
+    if held:
+        console.print(f"  {_usd(held)} of it is held for calls under way: what they do not use comes back")
+    for forecast in report.forecasts:
+        console.print(_told(forecast), soft_wrap=True)
+    for alarm in report.alarms[:_ALARMS_SHOWN]:
+        console.print(Text.assemble((f"alarm {alarm.at[:16]} {alarm.kind}: ", "red"), alarm.message), soft_wrap=True)
+    if len(report.alarms) > _ALARMS_SHOWN:
+        console.print(f"  {len(report.alarms) - _ALARMS_SHOWN} earlier alarms: see --json")
+    for saving in report.savings:
+        saved = (f"could have saved {_usd(saving.micro_usd)} in {WINDOW_DAYS} days: ", "green")
+        console.print(Text.assemble(saved, saving.message), soft_wrap=True)
+
+
+def _spend_table(report: CostReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in report.columns:
+        table.add_column(column, overflow="fold")
+    for column in ("cost", "calls", "failed", "tokens in", "cached", "out"):
+        table.add_column(column, justify="right")
+    for group in report.groups:
+        spend = group.spend
+        counts = (spend.calls, spend.failed_calls, spend.input_tokens, spend.cache_read_tokens, spend.output_tokens)
+        table.add_row(*map(Text, group.names), _usd(spend.micro_usd), *(f"{count:,}" for count in counts))
+    return table
+
+
+def _told(forecast: Forecast) -> str:
+    told = f"this {forecast.period}: {_usd(forecast.spent_micro_usd)} so far"
+    if forecast.expected_micro_usd is not None:
+        told += f", {_usd(forecast.expected_micro_usd)} expected by its end"
+    if forecast.low_micro_usd is not None and forecast.high_micro_usd is not None:
+        told += f" ({_usd(forecast.low_micro_usd)} to {_usd(forecast.high_micro_usd)})"
+    return f"{told}. {forecast.method}"
+
+
+def _usd(micro_usd: int) -> str:
+    return f"${micro_usd / MICRO:.4f}"

@@ -76,7 +76,8 @@ def test_every_command_works_on_the_store_and_prints_one_object(cli, evolved, mo
     assert {change["gene"] for change in changes} == changed
     assert cli("diff", "0", "0", "--json", *STORE).json["changes"] == []
 
-    assert cli("costs", "--json", *STORE).json == {"app": "climber", "spend": []}
+    costs = cli("costs", "--json", *STORE).json
+    assert (costs["app"], costs["spend"], costs["alarms"], costs["recommendations"]) == ("climber", [], [], [])
     assert cli("approvals", "--json", *STORE).json == {"approvals": []}
     assert cli("doctor", "--json", *STORE).json["checks"][0]["name"] == "settings"
     remark = cli("feedback", "Greet people by name.", "--source", "Ada", "--json", *STORE).json
