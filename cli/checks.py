@@ -1,65 +1,124 @@
-"""What `doctor` checks."""
+"""What `doctor` checks: settings, store, credentials, models, and what AWS says of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from functools import partial
 from pathlib import Path
 
-from ..bedrock.gateway import AGENTS
-from ..bedrock.prices import Tokens, cost_micro_usd
-from ..bedrock.session import credentials_found
+import boto3
+
+from ..bedrock.catalog import Catalog
+from ..bedrock.credentials import bearer_token_set, credentials_found, signing_session
+from ..bedrock.failures import Target
+from ..bedrock.prices import Tokens
 from ..dna.database import SCHEME, Database
-from ..errors import EvolutionError
-from ..settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
+from ..errors import EvolutionError, InvalidSetting
+from ..settings import AGENTS, MICRO, Settings
+from .aws_checks import aws_checks
+from .check import Check, answers
 
 
 def all_checks(store: str | None) -> list[Check]:
-    """Look at settings, store, credentials and prices; nothing is sent and nothing is created."""
+    """Look at everything; no model is called, nothing is created, and AWS is asked where Bedrock is to answer."""
     try:
         settings = Settings.load(store=store)
+        catalog = Catalog(settings.model_cards)
     except EvolutionError as error:
-        return [Check("settings", False, error.message, error.hint)]
+        return [Check.failed("settings", error)]
+    credentials, session = _credentials(settings)
     return [
-        Check("settings", True, f"region {settings.region}, {settings.candidates} candidates a generation"),
+        Check("settings", True, f"{settings.candidates} candidates a generation, alpha {settings.alpha:g}"),
+        _regions(settings),
         _store(settings),
-        _credentials(settings),
-        *(_price(settings, agent) for agent in AGENTS),
+        *(_model(catalog, settings, model) for model in _models(settings)),
+        credentials,
+        *(aws_checks(settings, session, _targets(catalog, settings)) if session else []),
     ]
+
+
+def _regions(settings: Settings) -> Check:
+    home, *others = settings.regions
+    then = f", then {', '.join(others)}" if others else ""
+    return Check("regions", True, f"{home} is home{then}; all lie inside the residency {settings.residency!r}")
 
 
 def _store(settings: Settings) -> Check:
     path = Path(settings.store.removeprefix(SCHEME)).expanduser()
     if settings.store.startswith(SCHEME) and not path.exists():
-        return Check("store", True, f"{settings.store} does not exist yet; the first run makes it")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return Check("store", True, f"{settings.store} does not exist yet; the first run makes it")
+        return Check("store", False, f"{settings.store} cannot be made in {folder}", "Choose a writable path.")
     try:
-        Database.from_url(settings.store).close()
+        Database.from_url(settings.store).close()  # switches it to WAL mode, which a store that is read-only refuses
     except EvolutionError as error:
-        return Check("store", False, error.message, error.hint)
-    return Check("store", True, f"{settings.store} is ours and undamaged")
+        return Check.failed("store", error)
+    return Check("store", True, f"{settings.store} is ours, undamaged and writable")
 
 
-def _credentials(settings: Settings) -> Check:
-    found = credentials_found(settings)
-    if settings.model == "bedrock" and not found:
-        return Check("credentials", False, "none found", "Configure AWS credentials, or use model local.")
-    answering = "Bedrock" if found and settings.model != "local" else "the stand-in"
-    return Check("credentials", True, f"{'found' if found else 'none'}; {answering} answers")
+def _credentials(settings: Settings) -> tuple[Check, boto3.Session | None]:
+    """Look for credentials, and return a session on them where Bedrock is to answer."""
+    if settings.model == "local":
+        return Check("credentials", True, "not needed: the stand-in answers, as setting 'model' says"), None
+    [found] = answers([("credentials", partial(_session, settings))])
+    if isinstance(found, Check):
+        return found, None
+    if found is None:
+        said = "none found, so the stand-in answers; with AWS credentials, Bedrock does"
+        return Check("credentials", True, said), None
+    credentials = found.get_credentials()
+    signed = not bearer_token_set(settings)
+    kind = f"found ({credentials.method})" if signed and credentials else "a Bedrock API key"
+    return Check("credentials", True, f"{kind}; Bedrock answers"), found
 
 
-def _price(settings: Settings, agent: str) -> Check:
-    model = settings.model_for(agent)
+def _session(settings: Settings) -> boto3.Session | None:
+    if settings.model is None and not credentials_found(settings):
+        return None
+    return signing_session(settings)
+
+
+def _models(settings: Settings) -> list[str]:
+    pinned = [settings.pinned_model(agent) for agent in AGENTS]
+    return list(dict.fromkeys([*settings.models, *filter(None, pinned)]))
+
+
+def _model(catalog: Catalog, settings: Settings, model: str) -> Check:
+    """Check that a model can be called from some region, and what it costs there."""
+    name = f"model {model}"
     try:
-        micro_usd = cost_micro_usd(model, Tokens(1000, 1000))
+        targets = _targets_of(catalog, settings, model)
+        if not targets:
+            catalog.callable_id(
+                model, region=settings.home_region, residency=settings.residency
+            )  # raises, and says why
+        prices = {
+            callable_id: catalog.cost_micro_usd(callable_id, Tokens(1000, 1000)) for callable_id in targets.values()
+        }
     except EvolutionError as error:
-        return Check(f"{agent} model", False, error.message, error.hint)
-    return Check(f"{agent} model", True, f"{model}, ${micro_usd / 1e6:.4f} for 1,000 tokens in and out")
+        return Check.failed(name, error)
+    told = (
+        f"called as {called}, ${micro_usd / MICRO:.4f} for 1,000 tokens in and out"
+        for called, micro_usd in prices.items()
+    )
+    missing = [region for region in settings.regions if Target(model, region) not in targets]
+    return Check(name, True, "; ".join(told) + (f"; not called from {', '.join(missing)}" if missing else ""))
+
+
+def _targets(catalog: Catalog, settings: Settings) -> dict[Target, str]:
+    """Return what is sent to Bedrock for each model in each region it can be called from."""
+    found: dict[Target, str] = {}
+    for model in _models(settings):
+        found |= _targets_of(catalog, settings, model)
+    return found
+
+
+def _targets_of(catalog: Catalog, settings: Settings, model: str) -> dict[Target, str]:
+    found: dict[Target, str] = {}
+    for region in settings.regions:
+        try:
+            found[Target(model, region)] = catalog.callable_id(model, region=region, residency=settings.residency)
+        except InvalidSetting:
+            continue  # the check of the model tells it
+    return found

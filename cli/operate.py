@@ -90,7 +90,7 @@ def feedback(
 
 
 def doctor(store: Store = None, as_json: AsJson = False) -> None:
-    """Check settings, store, credentials and prices, and say how to mend what is wrong."""
+    """Check settings, store, models, prices, credentials and access to AWS, and say how to mend what is wrong."""
     from .checks import all_checks
 
     checks = all_checks(store)
