@@ -18,7 +18,7 @@ FLOORS = {
     "agents": 6,
     **dict.fromkeys(("graph", "monitoring"), 7),
     **dict.fromkeys(("__init__", "evolution", "results", "progress"), 8),
-    **dict.fromkeys(("cli", "cloud"), 9),
+    **dict.fromkeys(("cli", "cloud", "testing"), 9),
 }
 OUTSIDE = {"tests", "cassettes", "examples", "benchmarks", "docs", "infra", "build", "dist"}
 """Top-level folders that are no part of the package."""

@@ -1,6 +1,7 @@
 """Cassettes, recorded from the endpoint and replayed without it, by the real client."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
-from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 from langchain_core.tools import tool
 
+from bedrock_evolution.testing import CassetteError, CassetteMissError, recorded
+from bedrock_evolution.testing.calls import CANONICAL_HOST
+from bedrock_evolution.testing.cassette_file import read_cassette
+from bedrock_evolution.testing.recording import RecordMode
 from tests.support.bedrock_endpoint import (
     BedrockEndpoint,
     ConverseRequest,
@@ -28,24 +32,7 @@ from tests.support.bedrock_endpoint import (
     Reply,
     in_order,
 )
-from tests.support.cassette_file import read_cassette
-from tests.support.recording import (
-    CANONICAL_HOST,
-    CassetteError,
-    CassetteMissError,
-    recorded,
-    secrets_in,
-)
-
-from .conftest import (
-    ACCESS_KEY,
-    BEARER_TOKEN,
-    MODEL_ID,
-    SECRET_KEY,
-    SESSION_TOKEN,
-    ClientFactory,
-    ModelFactory,
-)
+from tests.support_tests.conftest import MODEL_ID, ClientFactory, ModelFactory
 
 DEAD_URL = "http://127.0.0.1:9"  # the discard port: nobody listens
 TOOL_CALL = Message([{"toolUse": {"toolUseId": "tooluse_1", "name": "weather", "input": {"city": "Zürich"}}}])
@@ -72,7 +59,7 @@ def ask(client: Any, text: str) -> str:
 
 
 def replay(cassette: Path, *calls: Callable[[], object]) -> list[object]:
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         return [call() for call in calls]
 
 
@@ -85,7 +72,7 @@ def swallowing(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def record(cassette: Path, make_client: ClientFactory, *texts: str) -> None:
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         client = make_client(endpoint.url)
         for text in texts:
             ask(client, text)
@@ -118,10 +105,10 @@ def test_replay_needs_neither_the_endpoint_nor_its_region(
     def respond(request: ConverseRequest) -> Reply:
         return TOOL_CALL if request.tools else echo(request)
 
-    with BedrockEndpoint(respond) as endpoint, recorded(cassette, mode="record") as recording:
+    with BedrockEndpoint(respond) as endpoint, recorded(cassette, mode="all") as recording:
         live = conversation(endpoint.url, "us-east-1")
     assert recording.calls == len(endpoint.requests) == 5
-    with recorded(cassette, mode="replay") as tape:
+    with recorded(cassette) as tape:
         assert conversation(endpoint_url, region) == live
     assert tape.calls == 5
     assert live[0] == "You said: Grüezi 🗼"
@@ -136,9 +123,9 @@ def test_failures_and_retries_are_replayed(cassette: Path, make_service: ClientF
             return ask(client, "hello")
 
     replies = in_order(Failure(), Failure("ServiceUnavailableException"), Message([{"text": "at last"}]))
-    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="all"):
         assert throttled_then_answered(endpoint.url) == "at last"
-    with recorded(cassette, mode="replay") as tape:
+    with recorded(cassette) as tape:
         assert throttled_then_answered(DEAD_URL) == "at last"
     assert tape.calls == 3
 
@@ -156,9 +143,9 @@ def test_broken_streams_are_replayed(cassette: Path, make_model: ModelFactory) -
             messages.append(repr(raised.value))
         return messages
 
-    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="all"):
         live = errors(endpoint.url)
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         assert errors(None) == live
 
 
@@ -171,10 +158,10 @@ def test_forty_concurrent_calls_are_recorded_and_replayed(cassette: Path, make_c
         with ThreadPoolExecutor(40) as pool:
             return list(pool.map(lambda text: ask(client, text), texts))
 
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         assert ask_all(endpoint.url) == answers
     assert len(read_cassette(cassette)) == 40
-    with recorded(cassette, mode="replay") as tape:
+    with recorded(cassette) as tape:
         assert ask_all(DEAD_URL) == answers
     assert tape.calls == 40
 
@@ -191,16 +178,16 @@ def test_concurrent_streams_and_async_calls_are_recorded_and_replayed(cassette: 
 
         return await asyncio.gather(*[call(f"{call.__name__} {n}") for n in range(8) for call in (stream, invoke)])
 
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         live = asyncio.run(talk(endpoint.url))
     assert live[:2] == ["You said: stream 0", "You said: invoke 0"]
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         assert asyncio.run(talk(DEAD_URL)) == live
 
 
 def test_equal_calls_are_replayed_in_order_and_no_more_often(cassette: Path, make_client: ClientFactory) -> None:
     replies = in_order(Message([{"text": "first"}]), Message([{"text": "second"}]))
-    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(replies) as endpoint, recorded(cassette, mode="all"):
         client = make_client(endpoint.url)
         ask(client, "same")
         ask(client, "same")
@@ -215,9 +202,9 @@ def test_the_body_is_compared_as_json(cassette: Path, make_client: ClientFactory
         message = {"role": "user", "content": [{"text": "hello"}]}
         make_client(endpoint_url).converse(modelId=MODEL_ID, messages=[message], additionalModelRequestFields=fields)
 
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         call(endpoint.url, top_k=5, seed=1)
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         call(None, seed=1, top_k=5)
     different = partial(call, None, seed=1, top_k=6)
     with pytest.raises(CassetteMissError, match=r"additionalModelRequestFields.top_k is 6, not 5"):
@@ -244,7 +231,7 @@ def test_miss_is_not_retried_by_the_client(
 
 
 def test_miss_in_another_model_or_operation_says_so(cassette: Path, make_model: ModelFactory) -> None:
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         make_model(endpoint.url).invoke("hello")
     model = make_model(None)
     with pytest.raises(CassetteMissError, match="converse-stream was never recorded"):
@@ -260,7 +247,7 @@ def test_unplayed_interaction_fails(cassette: Path, make_client: ClientFactory) 
 
 def test_error_of_the_test_is_not_hidden_by_unplayed_interactions(cassette: Path, make_client: ClientFactory) -> None:
     record(cassette, make_client, "one")
-    with pytest.raises(ZeroDivisionError), recorded(cassette, mode="replay"):
+    with pytest.raises(ZeroDivisionError), recorded(cassette):
         raise ZeroDivisionError
 
 
@@ -285,13 +272,13 @@ def test_corrupt_cassette_is_an_error_and_stays_as_it_is(
     record(cassette, make_client, "hello")
     damaged = damage(cassette.read_text(encoding="utf-8"))
     cassette.write_text(damaged, encoding="utf-8")
-    with pytest.raises(CassetteError, match=r"(?s)calls\.yaml.*record"), recorded(cassette, mode="replay"):
+    with pytest.raises(CassetteError, match=r"(?s)calls\.yaml.*record"), recorded(cassette):
         pytest.fail("a corrupt cassette was replayed")
     assert cassette.read_text(encoding="utf-8") == damaged
 
 
 def test_missing_cassette_is_an_error(cassette: Path) -> None:
-    with pytest.raises(CassetteError, match="no such cassette"), recorded(cassette, mode="replay"):
+    with pytest.raises(CassetteError, match="no such cassette"), recorded(cassette):
         pytest.fail("a missing cassette was replayed")
     assert not cassette.exists()
 
@@ -299,7 +286,7 @@ def test_missing_cassette_is_an_error(cassette: Path) -> None:
 def test_binary_garbage_is_an_error(tmp_path: Path) -> None:
     cassette = tmp_path / "garbage.yaml"
     cassette.write_bytes(b"\xff\xfe\x00garbage")
-    with pytest.raises(CassetteError, match="cannot be read"), recorded(cassette, mode="replay"):
+    with pytest.raises(CassetteError, match="cannot be read"), recorded(cassette):
         pytest.fail("garbage was replayed")
 
 
@@ -310,28 +297,28 @@ def test_recording_replaces_the_file_only_on_success(cassette: Path, make_client
         client = make_client(endpoint.url)
 
         def fail_after_a_call() -> None:
-            with recorded(cassette, mode="record"):
+            with recorded(cassette, mode="all"):
                 ask(client, "second")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             fail_after_a_call()
         assert cassette.read_bytes() == before
-        with recorded(cassette, mode="record"):
+        with recorded(cassette, mode="all"):
             ask(client, "second")
     assert [b"second" in item["request"]["body"] for item in read_cassette(cassette)] == [True]
     assert [path.name for path in cassette.parent.iterdir()] == ["calls.yaml"]
 
 
 def test_recording_nothing_is_an_error(cassette: Path) -> None:
-    with pytest.raises(CassetteError, match="no Bedrock call was made"), recorded(cassette, mode="record"):
+    with pytest.raises(CassetteError, match="no Bedrock call was made"), recorded(cassette, mode="all"):
         pass
     assert not cassette.exists()
 
 
 def test_call_that_never_got_a_response_cannot_be_recorded(cassette: Path, make_client: ClientFactory) -> None:
     def record_calls(client: Any) -> None:
-        with recorded(cassette, mode="record"):
+        with recorded(cassette, mode="all"):
             ask(client, "first")
             with pytest.raises(ReadTimeoutError):
                 ask(client, "second")
@@ -346,11 +333,11 @@ def test_call_that_never_got_a_response_cannot_be_recorded(cassette: Path, make_
 def test_call_that_got_its_response_on_a_second_attempt_is_recorded(cassette: Path, make_client: ClientFactory) -> None:
     with BedrockEndpoint(in_order(Hang(30.0), Message([{"text": "fine"}]))) as endpoint:
         client = make_client(endpoint.url, read_timeout=0.1)
-        with recorded(cassette, mode="record"):
+        with recorded(cassette, mode="all"):
             with pytest.raises(ReadTimeoutError):
                 ask(client, "hello")
             ask(client, "hello")
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         assert ask(make_client(None), "hello") == "fine"
 
 
@@ -359,10 +346,10 @@ def test_one_client_serves_before_during_and_after_cassettes(cassette: Path, mak
     with BedrockEndpoint(echo) as endpoint:
         client = make_client(endpoint.url)
         ask(client, "before")
-        with recorded(cassette, mode="record"):
+        with recorded(cassette, mode="all"):
             ask(client, "during")
         ask(client, "between")
-        with recorded(cassette, mode="replay"):
+        with recorded(cassette):
             ask(client, "during")
         ask(client, "after")
         texts = [request.messages[0]["content"][0]["text"] for request in endpoint.requests]
@@ -375,9 +362,9 @@ def test_stream_may_be_left_before_its_end(cassette: Path, make_model: ModelFact
         stream = make_model(url).stream("a rather long question")
         return next(chunk.text for chunk in stream if chunk.text)
 
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         live = first_piece(endpoint.url)
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         assert first_piece(None) == live
 
 
@@ -387,7 +374,7 @@ def test_call_that_waits_for_a_closed_cassette_does_not_reach_the_network(
     record(cassette, make_client, "hello")
     with BedrockEndpoint(echo) as endpoint:
         client = make_client(endpoint.url)
-        with recorded(cassette, mode="replay"):
+        with recorded(cassette):
             ask(client, "hello")
             patched = URLLib3Session.send
         # A thread that waits for its turn has entered the patched method before the block ends.
@@ -400,15 +387,56 @@ def test_call_that_waits_for_a_closed_cassette_does_not_reach_the_network(
 
 def test_two_cassettes_at_once_are_refused(cassette: Path, tmp_path: Path, make_client: ClientFactory) -> None:
     record(cassette, make_client, "hello")
-    with recorded(cassette, mode="replay"):
+    with recorded(cassette):
         with pytest.raises(CassetteError, match="another cassette is active"):
-            recorded(tmp_path / "other.yaml", mode="record").__enter__()
+            recorded(tmp_path / "other.yaml", mode="all").__enter__()
         ask(make_client(None), "hello")
 
 
 def test_unknown_mode_is_refused(cassette: Path) -> None:
-    with pytest.raises(ValueError, match="'all'"), recorded(cassette, mode="all"):  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'once'"), recorded(cassette, mode="once"):  # type: ignore[arg-type]
         pass
+
+
+def test_missing_cassette_is_recorded_and_then_replayed(cassette: Path, make_client: ClientFactory) -> None:
+    with BedrockEndpoint(echo) as endpoint:
+        client = make_client(endpoint.url)
+        for mode in ("record", "replay"):
+            with recorded(str(cassette), mode="missing") as recording:
+                assert ask(client, "hello") == "You said: hello"
+            assert recording.mode == mode
+        assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("content", ["", "name: my precious file\n", "\0"], ids=["empty", "other", "binary"])
+@pytest.mark.parametrize("mode", ["missing", "all"])
+def test_recording_overwrites_no_file_that_is_no_cassette(
+    cassette: Path, make_client: ClientFactory, mode: RecordMode, content: str
+) -> None:
+    cassette.parent.mkdir()
+    cassette.write_text(content, encoding="utf-8")
+    with BedrockEndpoint(echo) as endpoint:
+        with pytest.raises(CassetteError, match="delete it"), recorded(cassette, mode=mode):
+            ask(make_client(endpoint.url), "hello")
+        assert endpoint.requests == []  # nothing was paid for before it was refused
+    assert cassette.read_text(encoding="utf-8") == content
+
+
+@pytest.mark.parametrize("escape", [pytest.skip, sys.exit], ids=["skip", "exit"])
+def test_miss_fails_even_if_it_was_an_occasion_to_leave(
+    cassette: Path, make_client: ClientFactory, escape: Callable[[str], object]
+) -> None:
+    record(cassette, make_client, "hello")
+
+    def leave() -> None:
+        with recorded(cassette):
+            try:
+                ask(make_client(None), "other")
+            except CassetteMissError:
+                escape("Bedrock is not there")
+
+    with pytest.raises(CassetteMissError, match=r"1 call\(s\) missed"):
+        leave()
 
 
 class _OtherService(BaseHTTPRequestHandler):
@@ -429,11 +457,11 @@ def test_other_services_on_this_machine_are_left_alone(
     server = ThreadingHTTPServer(("127.0.0.1", 0), _OtherService)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     tables = make_service("dynamodb", endpoint_url=f"http://127.0.0.1:{server.server_port}")
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         tables.list_tables()
         ask(make_client(endpoint.url), "hello")
     assert len(read_cassette(cassette)) == 1
-    with recorded(cassette, mode="replay") as tape:
+    with recorded(cassette) as tape:
         tables.list_tables()
         ask(make_client(None), "hello")
     assert tape.calls == 1
@@ -455,7 +483,7 @@ def test_other_services_on_the_network_are_refused_in_replay(
 def test_cassette_is_readable_and_says_nothing_about_the_recording_machine(
     cassette: Path, make_model: ModelFactory
 ) -> None:
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
+    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="all"):
         make_model(endpoint.url).invoke("Grüezi 🗼\nsecond line")
     text = cassette.read_text(encoding="utf-8")
     assert '              "text": "You said: Grüezi 🗼\\nsecond line"\n' in text
@@ -472,56 +500,3 @@ def test_recording_twice_gives_the_same_file(cassette: Path, make_client: Client
     first = cassette.read_bytes()
     record(cassette, make_client, "one", "two")
     assert cassette.read_bytes() == first
-
-
-def test_credentials_are_not_on_the_cassette(cassette: Path, make_model: ModelFactory) -> None:
-    def use_bearer_token(request: AWSPreparedRequest, **_: object) -> None:
-        request.headers["Authorization"] = f"Bearer {BEARER_TOKEN}"  # botocore itself insists on https
-
-    with BedrockEndpoint(echo) as endpoint, recorded(cassette, mode="record"):
-        model = make_model(endpoint.url)
-        model.invoke("signed")
-        list(model.stream("signed"))
-        model.client.meta.events.register("before-send.bedrock-runtime", use_bearer_token)
-        model.invoke("with a token")
-        signed, _, with_token = endpoint.requests
-    assert ACCESS_KEY in signed.headers["authorization"]
-    assert signed.headers["x-amz-security-token"] == SESSION_TOKEN
-    assert with_token.headers["authorization"] == f"Bearer {BEARER_TOKEN}"
-    assert secrets_in(cassette, [ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, BEARER_TOKEN]) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("token: abc/secret+1", "token holds canary 1"),
-        ("headers: {auth: [!!binary YWJjL3NlY3JldCsx]}", "headers.auth[0] holds canary 1"),
-        ('body: \'{"key": "abc\\/secret+1 abc/secret+1"}\'', "body holds canary 1"),
-        ("uri: https://example.com/?key=abc%2Fsecret%2B1", "uri holds canary 1"),
-        ('folded: "abc/\\\n  secret+1"', "folded holds canary 1"),
-        ("abc/secret+1: value", "the key abc/secret+1 holds canary 1"),
-        ("fine: true  # abc/secret+1", "the text of the file, outside its data, holds canary 1"),
-    ],
-    ids=["text", "binary", "json", "uri", "folded", "key", "comment"],
-)
-def test_secrets_are_found_wherever_they_hide(tmp_path: Path, text: str, place: str) -> None:
-    cassette = tmp_path / "leaky.yaml"
-    cassette.write_text(text, encoding="utf-8")
-    assert secrets_in(cassette, ["absent", "abc/secret+1"]) == [place]
-
-
-def test_secret_in_a_recorded_stream_is_found(cassette: Path, make_model: ModelFactory) -> None:
-    leaky = in_order(Message([{"text": "s3cret!"}]))
-    with BedrockEndpoint(leaky) as endpoint, recorded(cassette, mode="record"):
-        list(make_model(endpoint.url).stream("?"))
-    assert "s3cret!" not in cassette.read_text(encoding="utf-8")
-    assert secrets_in(cassette, ["s3cret!"]) == ["interactions[0].response.body.string holds canary 0"]
-
-
-def test_search_for_nothing_or_in_nothing_is_an_error(tmp_path: Path) -> None:
-    cassette = tmp_path / "fine.yaml"
-    cassette.write_text("fine: true", encoding="utf-8")
-    with pytest.raises(ValueError, match="empty canary"):
-        secrets_in(cassette, [""])
-    with pytest.raises(CassetteError, match="no such cassette"):
-        secrets_in(tmp_path / "missing.yaml", ["secret"])

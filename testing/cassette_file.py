@@ -1,5 +1,7 @@
 """Cassette files: YAML that people can review, that vcrpy can read, and that is searched for secrets."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -9,28 +11,26 @@ from urllib.parse import quote
 
 import yaml
 
+from .errors import CassetteError
+
 _VERSION = 1
-
-
-class CassetteError(Exception):
-    """A cassette cannot be read or written, or does not belong to the calls that were made."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are."""
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
+# Writes texts of several lines as they are.
+_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {})
 _Dumper.add_representer(str, _represent_text)
 
 
 def read_cassette(path: Path) -> list[dict[str, Any]]:
     """Return the interactions of a cassette, each with `request` and `response`, and bodies as bytes.
 
-    Raises CassetteError if the file is missing, empty, not a cassette, or incomplete.
+    Raises:
+        CassetteError: The file is missing, empty, not a cassette, or incomplete.
     """
     return _parse(_read_text(path), path)
 
@@ -39,6 +39,13 @@ def write_cassette(path: Path, interactions: list[dict[str, Any]]) -> None:
     """Replace the file in one step, once it is sure that what is written can be read back.
 
     JSON bodies are indented; any other text stays text, and the rest is base64.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        interactions: As `read_cassette` returns them.
+
+    Raises:
+        CassetteError: They cannot be written as YAML; nothing was written.
     """
     stored = [
         {
@@ -52,7 +59,7 @@ def write_cassette(path: Path, interactions: list[dict[str, Any]]) -> None:
     ]
     document = {"version": _VERSION, "interactions": stored}
     text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    if yaml.load(text, Loader=yaml.CSafeLoader) != document:
+    if _loaded(text) != document:
         raise CassetteError(f"{path}: the calls do not survive being written as YAML; nothing was written")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -63,13 +70,23 @@ def write_cassette(path: Path, interactions: list[dict[str, Any]]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def secrets_in(path: Path, canaries: Iterable[str]) -> list[str]:
+def secrets_in(path: str | os.PathLike[str], canaries: Iterable[str]) -> list[str]:
     """Return where a cassette holds any of the canaries, as they are or as JSON or a URL writes them.
 
-    Base64 (`!!binary`) is decoded first. The places name a canary by its position, so that a failing test
-    does not print a secret. Raises CassetteError for a file that is no YAML, and ValueError for an empty
-    canary.
+    Base64 (`!!binary`) is decoded first, so a secret in an event stream is found, too.
+
+    Args:
+        path: A cassette, or any other YAML file.
+        canaries: The texts to look for, such as a key, a token or an account number.
+
+    Returns:
+        One line for each place. They name a canary by its position, so that a failing test does not print a secret.
+
+    Raises:
+        CassetteError: The file is missing or no YAML.
+        ValueError: A canary is empty.
     """
+    path = Path(path)
     spellings = [_spellings(canary) for canary in canaries]
     text = _read_text(path)
     places = [
@@ -92,17 +109,21 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise CassetteError(f"{path}: there is no such cassette; record it first") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise CassetteError(f"{path}: the cassette cannot be read: {error}; record it again") from error
+        raise CassetteError(f"{path}: the cassette cannot be read: {error}; delete it and record it again") from error
     if not text.strip():
-        raise CassetteError(f"{path}: the cassette is empty; record it again")
+        raise CassetteError(f"{path}: the cassette is empty; delete it and record it again")
     return text
+
+
+def _loaded(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader, whichever it is
 
 
 def _load_yaml(text: str, path: Path) -> Any:
     try:
-        return yaml.load(text, Loader=yaml.CSafeLoader)
+        return _loaded(text)
     except yaml.YAMLError as error:
-        raise CassetteError(f"{path}: the cassette is corrupt: {error}; record it again") from error
+        raise CassetteError(f"{path}: the cassette is corrupt: {error}; delete it and record it again") from error
 
 
 def _parse(text: str, path: Path) -> list[dict[str, Any]]:
@@ -110,7 +131,9 @@ def _parse(text: str, path: Path) -> list[dict[str, Any]]:
         case {"version": 1, "interactions": [_, *_] as interactions}:
             return [_interaction(item, f"{path}: interaction {n}") for n, item in enumerate(interactions)]
         case _:
-            raise CassetteError(f"{path}: no cassette of version {_VERSION} with interactions; record it again")
+            raise CassetteError(
+                f"{path}: no cassette of version {_VERSION} with interactions; delete it and record it again"
+            )
 
 
 def _interaction(item: Any, where: str) -> dict[str, Any]:
@@ -128,7 +151,7 @@ def _interaction(item: Any, where: str) -> dict[str, Any]:
                 "response": {**response, "body": {"string": _encoded(content)}},
             }
         case _:
-            raise CassetteError(f"{where} is not complete; record the cassette again")
+            raise CassetteError(f"{where} is not complete; delete the cassette and record it again")
 
 
 def _encoded(body: str | bytes) -> bytes:

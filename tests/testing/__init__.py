@@ -1,0 +1,1 @@
+"""Tests of recorded sessions, and of the pytest plugin that offers them."""
