@@ -9,6 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agents.advisor import EvolutionAdvisor
+    from .agents.cost_governor import CostGovernor
+    from .agents.decision import BedrockDecisionEngine
+    from .agents.healer import SelfHealer
+    from .bedrock.costs import CostTracker
+    from .bedrock.optimizer import CostOptimizer
+    from .bedrock.performance import ModelPerformanceTracker
+    from .bedrock.router import ModelRouter
+    from .bedrock.task import TaskContext
     from .dna.engine import MutationEngine
     from .dna.events import EvolutionEvent
     from .dna.genes import Gene, GeneValue, choice, code, flag, integer, number, text
@@ -19,10 +28,21 @@ if TYPE_CHECKING:
     from .errors import EvolutionError, UsageError
     from .evolution import Evolution
     from .fitness.score import Score
+    from .governance.autonomy import AutonomyController
+    from .healing.strategies import CloudHealingStrategies
     from .results import EvolutionResult, Progress
-    from .settings import Autonomy, Budget, Settings
+    from .settings import Autonomy, Budget, ModelCard, ModelPrice, Settings
 
 _HOMES = {
+    "EvolutionAdvisor": ".agents.advisor",
+    "CostGovernor": ".agents.cost_governor",
+    "BedrockDecisionEngine": ".agents.decision",
+    "SelfHealer": ".agents.healer",
+    "CostTracker": ".bedrock.costs",
+    "CostOptimizer": ".bedrock.optimizer",
+    "ModelPerformanceTracker": ".bedrock.performance",
+    "ModelRouter": ".bedrock.router",
+    "TaskContext": ".bedrock.task",
     "EvolutionEvent": ".dna.events",
     **dict.fromkeys(("Gene", "GeneValue", "choice", "code", "flag", "integer", "number", "text"), ".dna.genes"),
     "SystemDNA": ".dna.genome",
@@ -33,27 +53,42 @@ _HOMES = {
     **dict.fromkeys(("EvolutionError", "UsageError"), ".errors"),
     "Evolution": ".evolution",
     "Score": ".fitness.score",
+    "AutonomyController": ".governance.autonomy",
+    "CloudHealingStrategies": ".healing.strategies",
     **dict.fromkeys(("EvolutionResult", "Progress"), ".results"),
-    **dict.fromkeys(("Autonomy", "Budget", "Settings"), ".settings"),
+    **dict.fromkeys(("Autonomy", "Budget", "ModelCard", "ModelPrice", "Settings"), ".settings"),
 }
 
 __all__ = [
     "Autonomy",
+    "AutonomyController",
+    "BedrockDecisionEngine",
     "Budget",
+    "CloudHealingStrategies",
+    "CostGovernor",
+    "CostOptimizer",
+    "CostTracker",
     "DNAStore",
     "Evolution",
+    "EvolutionAdvisor",
     "EvolutionError",
     "EvolutionEvent",
     "EvolutionResult",
     "Gene",
     "GeneValue",
+    "ModelCard",
+    "ModelPerformanceTracker",
+    "ModelPrice",
+    "ModelRouter",
     "Mutation",
     "MutationEngine",
     "Progress",
     "SQLiteDNAStore",
     "Score",
+    "SelfHealer",
     "Settings",
     "SystemDNA",
+    "TaskContext",
     "UsageError",
     "choice",
     "code",

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import queue
+import random
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -23,9 +24,13 @@ from .agents.advisor import EvolutionAdvisor
 from .agents.cost_governor import CostGovernor
 from .agents.decision import BedrockDecisionEngine
 from .agents.healer import SelfHealer
+from .bedrock.catalog import Catalog
 from .bedrock.gateway import ModelGateway
-from .bedrock.ledger import Ledger
+from .bedrock.optimizer import CostOptimizer
+from .bedrock.performance import ModelPerformanceTracker
+from .bedrock.router import ModelRouter
 from .bedrock.session import BedrockSession, credentials_found
+from .bedrock.sqlite_ledger import SQLiteLedger
 from .clock import Clock, IdSource, RandomIds, SystemClock
 from .dna.database import Database
 from .dna.engine import MutationEngine
@@ -47,6 +52,8 @@ from .graph.finish import summed_up
 from .graph.observe import DEFAULT_GENERATIONS, live_dna
 from .graph.services import Services
 from .graph.state import EvolutionState
+from .healing.breaker import CircuitBreaker
+from .healing.strategies import CloudHealingStrategies
 from .progress import watch
 from .results import EvolutionResult, Progress, gene_changes
 from .settings import MICRO, Autonomy, Budget, ModelMode, Settings
@@ -325,8 +332,21 @@ class Evolution:
     @cached_property
     def _services(self) -> Services:
         settings, database = self.settings, self._database
-        ledger = Ledger(database, app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
-        gateway = ModelGateway(settings, ledger, self._session())
+        ledger = SQLiteLedger(database, app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
+        catalog = Catalog(settings.model_cards)
+        gateway = ModelGateway(
+            settings,
+            ledger,
+            clock=self._clock,
+            healing=CloudHealingStrategies(
+                CircuitBreaker(database, self._clock),
+                random.Random(self._ids.new("jitter")),  # noqa: S311  # jitter is no secret
+            ),
+            tracker=ModelPerformanceTracker(database, app=self.app, clock=self._clock),
+            router=ModelRouter(catalog, settings.models, CostOptimizer(catalog)),
+            catalog=catalog,
+            session=self._session(),
+        )
         attempts = settings.model_attempts
         return Services(
             declared=self._declared,

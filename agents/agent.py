@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, InputAgentState, ModelRequest, ModelResponse
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphRecursionError
@@ -48,14 +48,12 @@ class GatewayMiddleware(AgentMiddleware[Any, Any]):
     """Sends every model call of an agent through the gateway.
 
     Args:
-        gateway: Chooses the model, reserves and settles.
         answer: Name of the structured answer.
         attempts: Ill-formed calls after which the stand-in goes on with the conversation.
     """
 
-    def __init__(self, gateway: ModelGateway, answer: str, attempts: int) -> None:
+    def __init__(self, answer: str, attempts: int) -> None:
         super().__init__()
-        self._gateway = gateway
         self._answer = answer
         self._attempts = attempts
 
@@ -69,13 +67,15 @@ class GatewayMiddleware(AgentMiddleware[Any, Any]):
         """Make one model call through the gateway."""
         desk: Desk = request.runtime.context
         if sum(map(self._ill_formed, request.messages)) >= self._attempts:
-            desk.task = replace(desk.task, local_only=True)
+            desk.conversation.give_up()
         system = [request.system_message] if request.system_message else []
 
-        def invoke(model: BaseChatModel) -> ModelResponse[Any]:
-            return handler(request.override(model=model))
+        def invoke(model: BaseChatModel, messages: list[AnyMessage], settings: dict[str, Any]) -> ModelResponse[Any]:
+            return handler(
+                request.override(model=model, messages=messages, model_settings=request.model_settings | settings)
+            )
 
-        return self._gateway.call(desk.task, [*system, *request.messages], invoke)
+        return desk.conversation.call(system, request.messages, invoke)
 
 
 class Agent(Generic[Answer]):
@@ -103,12 +103,13 @@ class Agent(Generic[Answer]):
         self._answer = answer
         self._attempts = attempts
         self._gateway = gateway
+        self._system = SystemMessage(prompt(name))
         # Without a checkpointer of its own an agent's steps are not stored: its node runs again from the top.
         self._loop = create_agent(
             gateway.stand_in,
             tools,
-            system_prompt=prompt(name),
-            middleware=[GatewayMiddleware(gateway, answer.__name__, attempts)],
+            system_prompt=self._system,
+            middleware=[GatewayMiddleware(answer.__name__, attempts)],
             response_format=ToolStrategy(answer),
             context_schema=desk,
             checkpointer=False,
@@ -130,13 +131,15 @@ class Agent(Generic[Answer]):
             BudgetExhausted: A model call does not fit a cap.
         """
         messages: list[AnyMessage] = [HumanMessage(brief)]
-        if self._gateway.route(desk.task) != STAND_IN:
+        conversation = desk.conversation = self._gateway.open(desk.task, [self._system, *messages])
+        if not conversation.local:
             for _ in range(self._attempts):
                 answer, messages, reason = self._attempt(messages, desk, unusable)
+                conversation.judge(usable=answer is not None and not reason)
                 if answer is not None and not reason:
-                    return Reply(answer, messages, model_of(messages) or self._gateway.route(desk.task))
+                    return Reply(answer, messages, model_of(messages) or conversation.model)
                 messages = [*messages, HumanMessage(f"That answer cannot be used: {reason}. Mend it and answer again.")]
-            desk.task = replace(desk.task, local_only=True)
+            conversation.give_up()
             messages = [HumanMessage(brief)]
         answer, messages, reason = self._attempt(messages, desk, lambda _: "")
         if answer is None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from ..bedrock.gateway import ModelGateway, ModelTask
+from ..bedrock.ledger import Pressure
 from ..bedrock.protocol import brief_with
-from ..settings import MICRO
+from ..errors import BudgetExhausted
 from ..tools.desk import ReportDesk
 from ..tools.reports import read_spend
 from .agent import Agent
 
 Measure = Literal["fewer_candidates", "shorter_context", "local_models"]
 MEASURES_FROM = 0.8
-"""Share of a budget from which measures are chosen; below it nothing is asked and nothing is spent on asking."""
+"""Share of a budget from which measures are taken, and cheaper models preferred; below it nothing is asked, and nothing
+is spent on asking."""
 
 
 class CostMeasures(BaseModel):
@@ -29,12 +32,11 @@ class CostGovernor:
     """A rule while spend is low, an agent above; it can spend nothing but its own calls and raise no budget.
 
     Args:
-        gateway: Where its model calls go, and whose ledger it reads.
+        gateway: Where its model calls go.
         attempts: Tries a model gets at a usable answer.
     """
 
     def __init__(self, gateway: ModelGateway, *, attempts: int) -> None:
-        self._gateway = gateway
         self._agent = Agent(
             "cost_governor",
             tools=[read_spend],
@@ -44,30 +46,20 @@ class CostGovernor:
             attempts=attempts,
         )
 
-    def govern(self, *, run_id: str) -> list[Measure]:
-        """Return the measures for the next generation.
+    def govern(self, pressure: Pressure, *, task: ModelTask) -> list[Measure]:
+        """Return the measures for the next generation; some are taken whatever an agent says.
 
-        Raises:
-            BudgetExhausted: Its own call does not fit a cap.
+        Args:
+            pressure: The budget closest to its limit.
+            task: The run to bill, and what the router knows.
         """
-        if self._gateway.local:
+        if pressure.share < MEASURES_FROM:
             return []
-        share, scope, calls = self._spend(run_id)
-        if share < MEASURES_FROM:
-            return []
-        report = {"share": round(share, 4), "scope": scope, "calls": calls}
-        brief = brief_with("Spend has passed a threshold.", {"scope": scope})
-        reply = self._agent.run(brief, ReportDesk(ModelTask("cost_governor", run_id), report))
-        return list(dict.fromkeys(reply.answer.measures))
-
-    def _spend(self, run_id: str) -> tuple[float, str, int]:
-        """Return the share used of the budget closest to its limit, its name, and the calls so far."""
-        ledger = self._gateway.ledger
-        shares: list[tuple[float, str, int]] = [(0.0, "no", 0)]
-        for scope, cap, spend in (
-            ("daily", ledger.budget.daily_usd, ledger.day_spend()),
-            ("run", ledger.budget.run_usd, ledger.run_spend(run_id)),
-        ):
-            if cap is not None:
-                shares.append((spend.micro_usd / (cap * MICRO) if cap else 1.0, scope, spend.calls))
-        return max(shares)
+        report = {"share": round(pressure.share, 4), "scope": pressure.scope, "calls": pressure.calls}
+        brief = brief_with("Spend has passed a threshold.", {"scope": pressure.scope})
+        try:
+            reply = self._agent.run(brief, ReportDesk(task, report))
+        except BudgetExhausted:
+            # What is left does not pay for asking, and may pay for the cheaper work.
+            reply = self._agent.run(brief, ReportDesk(replace(task, local_only=True), report))
+        return list(dict.fromkeys([*reply.answer.measures, "shorter_context"]))

@@ -44,15 +44,15 @@ class BedrockDecisionEngine:
             attempts=attempts,
         )
 
-    def decide(self, candidate: dict[str, Any], *, run_id: str) -> Reply[DecisionResult]:
+    def decide(self, candidate: dict[str, Any], *, task: ModelTask) -> Reply[DecisionResult]:
         """Judge a candidate.
 
         Args:
             candidate: Its `mutation_id`, `changes`, `evidence` and `risk`.
-            run_id: The run to bill.
+            task: The run to bill, and what the router knows.
 
         Raises:
             BudgetExhausted: A model call does not fit a cap.
         """
         brief = brief_with("Judge this candidate.", {"mutation_id": candidate["mutation_id"]})
-        return self._agent.run(brief, ReportDesk(ModelTask("decision", run_id), candidate))
+        return self._agent.run(brief, ReportDesk(task, candidate))

@@ -34,11 +34,15 @@ class SelfHealer:
             "healer", tools=[read_incident], answer=HealingPlan, desk=ReportDesk, gateway=gateway, attempts=attempts
         )
 
-    def plan(self, incident: dict[str, Any], *, run_id: str) -> Reply[HealingPlan]:
+    def plan(self, incident: dict[str, Any], *, task: ModelTask) -> Reply[HealingPlan]:
         """Plan for an incident (`healing.incident.incident_of`).
+
+        Args:
+            incident: What failed.
+            task: The run to bill, and what the router knows.
 
         Raises:
             BudgetExhausted: A model call does not fit a cap.
         """
         brief = brief_with("A step failed. Plan what to do.", {"node": incident["node"]})
-        return self._agent.run(brief, ReportDesk(ModelTask("healer", run_id), incident))
+        return self._agent.run(brief, ReportDesk(task, incident))

@@ -1,169 +1,171 @@
-"""The gateway every model call passes: route, reserve, call, settle, and on failure the stand-in."""
+"""The gateway every model call passes: route, reserve, call, settle; on failure heal, and at last the stand-in."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    SSLError,
-)
-from langchain.agents.middleware import ModelResponse
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from pydantic import ValidationError
-from urllib3.exceptions import HTTPError
 
-from ..errors import MalformedAnswer, UnknownPrice
-from ..settings import Settings
+from ..clock import Clock
+from ..errors import InvalidSetting, ModelCallFailed
+from ..settings import AGENTS, Settings
+from .catalog import Catalog
+from .conversation import Conversation
+from .failures import Healing, Target
 from .ledger import Ledger
-from .prices import Tokens, cost_micro_usd
+from .performance import ModelPerformanceTracker
+from .prices import Tokens
+from .prompt_size import most_tokens
+from .router import Choice, ModelRouter
 from .session import BedrockSession
-from .stand_in import STAND_IN, StandIn
+from .stand_in import StandIn
+from .task import TaskContext
 
-log = logging.getLogger(__name__)
-
-AGENTS = ("advisor", "decision", "healer", "cost_governor")
-_BYTES_PER_TOKEN = 2
-"""Fewer bytes of UTF-8 than tokenizers pack into a token on average, so that a hold covers the worst case."""
-_TOOL_OVERHEAD_TOKENS = 1000
-CALL_FAILURES = (ClientError, BotoCoreError, HTTPError, ConnectionError, TimeoutError, ValueError, LookupError)
-"""What a Bedrock call raises when it fails; a body cut short is a ValueError or a KeyError of langchain-aws."""
-_NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError, NoCredentialsError, SSLError)
+_LIKELY_OUTPUT_TOKENS = 1024
+"""What an answer is expected to have when models are compared; the reservation covers what it may have at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelTask:
-    """What a model call is for."""
+    """What a conversation with a model is for."""
 
     agent: str
     run_id: str
     local_only: bool = False
-    """Use the stand-in whatever the settings say: a cost measure, or a model that gave no usable answer."""
+    """Use the stand-in whatever the settings say: a cost measure."""
+    routing: Mapping[str, Any] = field(default_factory=dict)
+    """What the router had learned when this generation began: kept in the graph's state, so a replay routes alike."""
+    pressure: float = 0.0
+    """Share of the budget that was used then."""
 
 
 class ModelGateway:
-    """Chooses the model of each call, keeps the money straight, and always returns an answer.
+    """Opens conversations with models, and holds what they need.
 
     Args:
-        settings: Names the model of each agent.
+        settings: Models, regions, residency, limits.
         ledger: Admits and settles calls.
+        clock: Measures latency and the time for taking over.
+        healing: Decides about attempts.
+        tracker: Learns which models do well.
+        router: Ranks models for a task.
+        catalog: Knows the models.
         session: Builds Bedrock models; None when the stand-in answers everything.
 
     Raises:
+        UnknownModel: A configured model is in no catalog.
         UnknownPrice: A configured model has no known price.
+        InvalidSetting: No configured model can be called in any region of the settings.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, session: BedrockSession | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        clock: Clock,
+        healing: Healing,
+        tracker: ModelPerformanceTracker,
+        router: ModelRouter,
+        catalog: Catalog,
+        session: BedrockSession | None,
+    ) -> None:
         self._settings = settings
         self._session = session
-        self._models: dict[str, BaseChatModel] = {}
         self.ledger = ledger
+        self.clock = clock
+        self.healing = healing
+        self.tracker = tracker
+        self.router = router
+        self.catalog = catalog
+        self.takeover_s = settings.takeover_s
         self.stand_in: BaseChatModel = StandIn()
         if session is not None:
-            for agent in AGENTS:
-                cost_micro_usd(settings.model_for(agent), Tokens(1, 1))
+            self._check_models()
 
     @property
     def local(self) -> bool:
         """Whether the stand-in answers everything."""
         return self._session is None
 
-    def route(self, task: ModelTask) -> str:
-        """Return the id of the model a call goes to, or `stand-in`."""
-        return STAND_IN if self.local or task.local_only else self._settings.model_for(task.agent)
-
-    def call(
-        self,
-        task: ModelTask,
-        messages: Sequence[BaseMessage],
-        invoke: Callable[[BaseChatModel], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:
-        """Make one model call.
+    def open(self, task: ModelTask, messages: Sequence[BaseMessage]) -> Conversation:
+        """Open a conversation: choose the models for a task, once for all its calls.
 
         Args:
             task: What it is for.
-            messages: What will be sent; its size bounds the cost.
-            invoke: Sends it to a model.
+            messages: The system prompt and the brief.
+        """
+        local = self.local or task.local_only
+        context = TaskContext.of(
+            task.agent,
+            "" if local else messages[-1].text,
+            input_tokens=most_tokens(messages),
+            output_tokens=min(_LIKELY_OUTPUT_TOKENS, self._settings.max_tokens),
+        )
+        return Conversation(self, task, context, [] if local else self._ranked(task, context))
 
-        Returns:
-            The model's response, or the stand-in's where the model failed.
+    def targets(self, models: Sequence[str]) -> list[Target]:
+        """Return every model in each region that it can be called from, model by model."""
+        every = (Target(model, region) for model in models for region in self._settings.regions)
+        return [target for target in every if self._callable(target)]
+
+    def model(self, target: Target) -> BaseChatModel:
+        """Return the chat model of a target.
 
         Raises:
-            BudgetExhausted: The call's worst case does not fit a cap; nothing was sent.
-            MalformedAnswer: The model answered, but not in a form that can be read as a message.
+            ModelCallFailed: No Bedrock session was opened.
         """
-        model_id = self.route(task)
-        if model_id == STAND_IN:
-            return invoke(self.stand_in)
-        worst = Tokens(input=_upper_bound(messages), output=self._settings.max_tokens)
-        hold = self.ledger.reserve(
-            run_id=task.run_id,
-            agent=task.agent,
-            model=model_id,
-            micro_usd=cost_micro_usd(model_id, worst),
-        )
-        try:
-            response = invoke(self._model(model_id))
-        except ValidationError as error:
-            self.ledger.keep(hold, error="malformed answer")
-            raise MalformedAnswer(f"the input of a tool call is no JSON object: {error.errors()[0]['msg']}") from error
-        except CALL_FAILURES as error:
-            code = _code(error)
-            # What was refused or never sent is not billed; a lost answer may be.
-            unbilled = isinstance(error, (ClientError, *_NEVER_SENT))
-            close = self.ledger.void if unbilled else self.ledger.keep
-            close(hold, error=code)
-            log.warning(
-                "agent=<%s> model=<%s> error=<%s> | call failed, the stand-in answers", task.agent, model_id, code
-            )
-            return invoke(self.stand_in)
-        except BaseException:
-            self.ledger.keep(hold, error="interrupted")
-            raise
-        used = _usage(response)
-        self.ledger.settle(hold, tokens=used, micro_usd=cost_micro_usd(model_id, used))
-        return response
-
-    def _model(self, model_id: str) -> BaseChatModel:
         if self._session is None:
-            raise UnknownPrice("no Bedrock session was opened, so no Bedrock model can be called.")
-        if model_id not in self._models:
-            self._models[model_id] = self._session.chat_model(model_id)
-        return self._models[model_id]
+            raise ModelCallFailed("no Bedrock session was opened, so no Bedrock model can be called.")
+        return self._session.chat_model(
+            self.callable_id(target),
+            region=target.region,
+            base_model=target.model,
+            max_tokens=self.max_output(target.model),
+        )
+
+    def callable_id(self, target: Target) -> str:
+        """Return the id that is sent to Bedrock for a target.
+
+        Raises:
+            InvalidSetting: The model cannot be called from that region inside the residency.
+        """
+        return self.catalog.callable_id(target.model, region=target.region, residency=self._settings.residency)
+
+    def max_output(self, model: str) -> int:
+        """Return how many tokens a model may write in one answer."""
+        return min(self._settings.max_tokens, self.catalog.card(model).max_output_tokens)
+
+    def _ranked(self, task: ModelTask, context: TaskContext) -> list[Choice]:
+        ranked = self.router.rank(context, task.routing, pressure=task.pressure)
+        pinned = self._settings.pinned_model(task.agent)
+        if pinned is None:
+            return ranked
+        first = Choice(pinned, f"{task.agent} is bound to it by the settings", 1.0)
+        return [first, *(choice for choice in ranked if choice.model_id != pinned)]
+
+    def _callable(self, target: Target) -> bool:
+        try:
+            self.callable_id(target)
+        except InvalidSetting:
+            return False
+        return True
+
+    def _check_models(self) -> None:
+        pinned = [self._settings.pinned_model(agent) for agent in AGENTS]
+        models = list(dict.fromkeys([*self._settings.models, *filter(None, pinned)]))
+        for model in models:
+            self.catalog.card(model)
+            if not self.targets([model]):
+                self.callable_id(Target(model, self._settings.home_region))  # raises, and says why
+        for target in self.targets(models):
+            self.catalog.cost_micro_usd(self.callable_id(target), Tokens(1, 1))
 
 
 def model_of(messages: Sequence[BaseMessage]) -> str:
     """Return the model that wrote the newest answer of a conversation, as it names itself; empty if it does not."""
     answer = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
     return str(answer.response_metadata.get("model_name", "")) if answer else ""
-
-
-def _upper_bound(messages: Sequence[BaseMessage]) -> int:
-    sent = [[message.content, getattr(message, "tool_calls", [])] for message in messages]
-    size = len(json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return size // _BYTES_PER_TOKEN + _TOOL_OVERHEAD_TOKENS
-
-
-def _usage(response: ModelResponse[Any]) -> Tokens:
-    tokens = [Tokens.used(m.usage_metadata) for m in response.result if isinstance(m, AIMessage)]
-    return Tokens(
-        input=sum(t.input for t in tokens),
-        output=sum(t.output for t in tokens),
-        cache_read=sum(t.cache_read for t in tokens),
-        cache_write=sum(t.cache_write for t in tokens),
-    )
-
-
-def _code(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", "ClientError"))
-    return type(error).__name__

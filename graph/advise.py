@@ -7,7 +7,6 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from ..bedrock.gateway import ModelTask
 from ..clock import derive_seed
 from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
@@ -15,7 +14,7 @@ from ..fitness.journal import TrialRecord
 from ..fitness.racing import HeadScores
 from ..fitness.scorer import Request, genes_key
 from ..tools.desk import AdvisorDesk
-from .services import Services
+from .services import Services, model_task
 from .state import EvolutionState
 
 _FEEDBACK_CHARS = 300
@@ -25,18 +24,23 @@ _RATIONALE_CHARS = 160
 
 
 def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Choose this generation's cost measures."""
-    return {"measures": services.governor.govern(run_id=state["run_id"])}
+    """Choose this generation's cost measures, and fix what the router knows in it."""
+    if services.gateway.local:
+        return {"measures": [], "routing": {}, "pressure": 0.0}
+    pressure = services.gateway.ledger.pressure(state["run_id"])
+    routing = services.gateway.tracker.snapshot()
+    task = model_task("cost_governor", {**state, "routing": dict(routing), "pressure": pressure.share})
+    measures = services.governor.govern(pressure, task=task)
+    return {"measures": measures, "routing": routing, "pressure": pressure.share}
 
 
 def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Ask the advisor for candidates and record them, in the order of its strategy."""
     run_id, generation, measures = state["run_id"], state["generation"], state.get("measures", [])
     head = services.snapshot(state["head"]["generation"])
-    task = ModelTask("advisor", run_id, local_only="local_models" in measures)
     wanted = services.settings.candidates
     desk = AdvisorDesk(
-        task=task,
+        task=model_task("advisor", state),
         dna=head,
         engine=services.engine,
         evidence=_Evidence(services, state, head, shorter="shorter_context" in measures),
@@ -140,8 +144,11 @@ class _Evidence:
             "origin": trial.about["origin"].partition(":")[2] or trial.about["origin"],
         }
 
-    def _failures(self, scores: HeadScores, limit: int) -> list[dict[str, Any]]:
-        """Feedback on the training cases that the best parent scores lowest on."""
+    def _failures(self, scores: HeadScores, limit: int) -> dict[str, list[str]]:
+        """Feedback on the training cases that the best parent scores lowest on, by the gene it is about.
+
+        Each gene is named once: an advisor pays for every word it reads.
+        """
         state, run = self._state, self._services.run(self._state["run_id"])
         values, sample = scores.values, 0 if self._services.deterministic else 1
         if state["pool"]:
@@ -150,8 +157,10 @@ class _Evidence:
             values, sample = self._services.values_of(trial), 0
         outcomes = run.scorer.recorded(Request(values, "train", (), sample))
         worst = sorted((o.value or 0.0, index, o) for index, o in outcomes.items() if o.feedback or o.gene_feedback)
-        told: list[dict[str, Any]] = []
+        told: list[tuple[str, str]] = []
         for _, _, outcome in worst:
-            named = [{"gene": gene, "text": text[:_FEEDBACK_CHARS]} for gene, text in outcome.gene_feedback.items()]
-            told += named or [{"gene": None, "text": outcome.feedback[:_FEEDBACK_CHARS]}]
-        return told[:limit]
+            told += list(outcome.gene_feedback.items()) or [("", outcome.feedback)]
+        by_gene: dict[str, list[str]] = {}
+        for gene, text in told[:limit]:
+            by_gene.setdefault(gene, []).append(text[:_FEEDBACK_CHARS])
+        return by_gene

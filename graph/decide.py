@@ -16,7 +16,7 @@ from ..fitness.journal import TrialRecord
 from ..fitness.scorer import genes_key
 from ..governance.approvals import Approval, Verdict
 from .advise import transcript
-from .services import Services
+from .services import Services, model_task
 from .state import EvolutionState, Release
 
 _VERDICTS: dict[str, Verdict] = {"approve": "approve", "reject": "reject"}
@@ -50,7 +50,7 @@ def decide(services: Services, state: EvolutionState) -> dict[str, Any]:
         "evidence": release["evidence"],
         "risk": risk.as_json(),
     }
-    reply = services.decision.decide(candidate, run_id=state["run_id"])
+    reply = services.decision.decide(candidate, task=model_task("decision", state))
     answer = reply.answer
     unsure = answer.confidence < services.settings.autonomy.min_confidence
     return {

@@ -9,7 +9,7 @@ from ..dna.genome import SystemDNA
 from ..errors import BudgetExhausted, EvaluationFailed
 from ..healing.incident import bounded
 from ..settings import MICRO
-from .services import Services
+from .services import Services, model_task
 from .state import EvolutionState
 
 
@@ -18,7 +18,7 @@ def heal(services: Services, state: EvolutionState) -> dict[str, Any]:
     incident = state["incident"]
     if incident is None:
         return {}
-    plan = services.healer.plan(incident, run_id=state["run_id"]).answer
+    plan = services.healer.plan(incident, task=model_task("healer", state)).answer
     action = bounded(plan.action, incident)
     services.store.append(
         EventDraft(

@@ -11,7 +11,7 @@ from ..agents.advisor import EvolutionAdvisor
 from ..agents.cost_governor import CostGovernor
 from ..agents.decision import BedrockDecisionEngine
 from ..agents.healer import SelfHealer
-from ..bedrock.gateway import ModelGateway
+from ..bedrock.gateway import ModelGateway, ModelTask
 from ..clock import Clock, IdSource
 from ..dna.engine import MutationEngine
 from ..dna.genes import GeneValue
@@ -30,6 +30,7 @@ from ..governance.approvals import Approvals
 from ..governance.autonomy import AutonomyController
 from ..governance.feedback import FeedbackQueue
 from ..settings import Budget, Settings
+from .state import EvolutionState
 
 _KEPT_SNAPSHOTS = 64
 
@@ -146,3 +147,14 @@ class Services:
             "score_range": self.evaluator.score_range,
             "deterministic": self.deterministic,
         }
+
+
+def model_task(agent: str, state: EvolutionState) -> ModelTask:
+    """Return what an agent's work in this generation is billed to and routed by."""
+    return ModelTask(
+        agent,
+        state["run_id"],
+        local_only="local_models" in state.get("measures", []),
+        routing=state.get("routing", {}),
+        pressure=state.get("pressure", 0.0),
+    )

@@ -86,6 +86,10 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     trend: list[float]
     """Live fitness of the newest generations, oldest first."""
     measures: list[str]
+    routing: dict[str, Any]
+    """What the model router had learned when this generation began: what it was routed by, and a replay is."""
+    pressure: float
+    """Share of the budget closest to its limit that was used then."""
     pool: list[PoolEntry]
     tests: int
     """How many candidates were put to the promotion rule; each makes the next one stricter."""

@@ -23,17 +23,19 @@ from langchain_core.tools import tool
 from bedrock_evolution.bedrock.session import BedrockSession
 from bedrock_evolution.graph.loading import load_app
 from bedrock_evolution.settings import MICRO, Settings
+from bedrock_evolution.testing import recorded
+from tests.sessions import SESSIONS, Session, run_session
 from tests.support.bedrock_endpoint import BedrockEndpoint
-from tests.support.converse import ConverseRequest, Failure, Message, Reply
+from tests.support.converse import ConverseRequest, Failure, Message, Reply, Respond
 from tests.support.model import SLIPS, ScriptedModel, tool_use
-from tests.support.recording import recorded
-from tests.support.stage import HAIKU, with_dummy_aws
+from tests.support.stage import HAIKU, staged, with_dummy_aws
 
 ROOT = Path(__file__).parents[1]
 CASSETTES = ROOT / "cassettes"
 APP = ROOT / "examples" / "support_router" / "app.py"
 RUN, STREAM = "support_router_run", "converse_stream"
 GENERATIONS, SEED = 5, 1
+THROTTLED_REQUEST = 12
 LOCAL_ENDPOINT, AWS = "local endpoint", "AWS"
 
 _FIGURES = (
@@ -66,7 +68,7 @@ def run_support_router(endpoint_url: str | None) -> dict[str, Any]:
     cassette small.
     """
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BEDROCK_EVOLUTION_REGION", "us-east-1")
+        patch.setenv("BEDROCK_EVOLUTION_REGIONS", "us-east-1")
         patch.setenv("BEDROCK_EVOLUTION_CANDIDATES", "2")
         if endpoint_url:
             patch.setenv("BEDROCK_EVOLUTION_ENDPOINT_URL", endpoint_url)
@@ -85,8 +87,8 @@ def forecast(city: str, days: int) -> str:
 
 def run_streams(endpoint_url: str | None) -> dict[str, Any]:
     """Stream prose, a tool call, and an answer that breaks off, and return what arrived."""
-    settings = Settings.load(near=ROOT, model="bedrock", region="us-east-1", endpoint_url=endpoint_url)
-    model = BedrockSession(settings).chat_model(HAIKU)
+    settings = Settings.load(near=ROOT, model="bedrock", regions=("us-east-1",), endpoint_url=endpoint_url)
+    model = BedrockSession(settings).chat_model(HAIKU, region="us-east-1", base_model=HAIKU)
     model.disable_streaming = False
     prose = list(model.stream("Tell me about queues."))
     call = list(model.bind_tools([forecast]).stream("Will it rain in Zürich?"))
@@ -121,22 +123,37 @@ def streaming_model(request: ConverseRequest) -> Reply:
     return Message([{"text": "A queue takes what comes first. 📬"}], input_tokens=12, output_tokens=9)
 
 
+def throttled(respond: Respond) -> Respond:
+    """Return the responder, with one request throttled."""
+    return lambda request: Failure() if request.number == THROTTLED_REQUEST else respond(request)
+
+
 def record(folder: Path, *, aws: bool = False) -> None:
     """Record the sessions into a folder, each with the figures it ended with."""
     if aws:
         _record_run(folder, None, source=AWS)
         return
-    with dummy_environment(), BedrockEndpoint(ScriptedModel(SLIPS)) as endpoint:
+    with dummy_environment(), BedrockEndpoint(throttled(ScriptedModel(SLIPS))) as endpoint:
         _record_run(folder, endpoint.url, source=LOCAL_ENDPOINT)
+    for name, session in SESSIONS.items():
+        _record_session(folder / f"{name}.yaml", session)
     path = folder / f"{STREAM}.yaml"
-    with dummy_environment(), BedrockEndpoint(streaming_model) as endpoint, recorded(path, mode="record"):
+    with dummy_environment(), BedrockEndpoint(streaming_model) as endpoint, recorded(path, mode="all"):
         arrived = run_streams(endpoint.url)
     _write(path.with_suffix(".json"), {"source": LOCAL_ENDPOINT, "figures": arrived})
 
 
+def _record_session(path: Path, session: Session) -> None:
+    with tempfile.TemporaryDirectory() as store, staged(Path(store), **session.settings) as stage:
+        stage.answer(session.answers)
+        with recorded(path, mode="all"):
+            figures = run_session(session, stage)
+    _write(path.with_suffix(".json"), {"source": LOCAL_ENDPOINT, "figures": figures})
+
+
 def _record_run(folder: Path, endpoint_url: str | None, *, source: str) -> None:
     path = folder / f"{RUN}.yaml"
-    with recorded(path, mode="record"):
+    with recorded(path, mode="all"):
         figures = run_support_router(endpoint_url)
     _write(path.with_suffix(".json"), {"source": source, "figures": figures})
 

@@ -8,12 +8,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bedrock_evolution.testing import recorded, secrets_in
+from bedrock_evolution.testing.calls import CANONICAL_HOST
+from bedrock_evolution.testing.cassette_file import read_cassette
 from tests.record_sessions import (
     CASSETTES,
     LOCAL_ENDPOINT,
@@ -25,14 +29,19 @@ from tests.record_sessions import (
     run_streams,
     run_support_router,
 )
-from tests.support.cassette_file import read_cassette
+from tests.sessions import SESSIONS, run_session
 from tests.support.converse import ConverseRequest
 from tests.support.model import wire_faults
-from tests.support.recording import CANONICAL_HOST, recorded, secrets_in
-from tests.support.stage import CANARIES, heard
+from tests.support.stage import CANARIES, heard, staged
 
 DEAD_URL = "http://127.0.0.1:9"  # the discard port: nobody listens
-SONNET_MICRO_USD_IN, SONNET_MICRO_USD_OUT = 3, 15  # per token
+SONNET_MICRO_USD = {
+    "inputTokens": Fraction(3),
+    "outputTokens": Fraction(15),
+    "cacheReadInputTokens": Fraction(3, 10),
+    "cacheWriteInputTokens": Fraction(15, 4),
+}
+"""Per token."""
 SMALL = 2_000_000  # bytes
 # Code paths of NumPy and OpenBLAS that not every processor has; names a build does not know are ignored.
 _OTHER_PROCESSOR = {
@@ -88,7 +97,7 @@ def only_local() -> None:
 
 @pytest.mark.parametrize("endpoint_url", [DEAD_URL, None], ids=["endpoint gone", "no endpoint"])
 def test_the_run_is_replayed_to_the_same_dna_cost_and_calls(endpoint_url: str | None) -> None:
-    with recorded(CASSETTES / f"{RUN}.yaml", mode="replay") as tape:
+    with recorded(CASSETTES / f"{RUN}.yaml") as tape:
         figures = run_support_router(endpoint_url)
     assert figures == noted(RUN)["figures"]
     assert tape.calls == figures["model_calls"] == len(interactions())
@@ -96,7 +105,7 @@ def test_the_run_is_replayed_to_the_same_dna_cost_and_calls(endpoint_url: str | 
 
 @pytest.mark.parametrize("endpoint_url", [DEAD_URL, None], ids=["endpoint gone", "no endpoint"])
 def test_the_streams_are_replayed_with_their_tool_call_and_their_error(endpoint_url: str | None) -> None:
-    with recorded(CASSETTES / f"{STREAM}.yaml", mode="replay") as tape:
+    with recorded(CASSETTES / f"{STREAM}.yaml") as tape:
         arrived = run_streams(endpoint_url)
     assert arrived == noted(STREAM)["figures"]
     assert tape.calls == 3
@@ -107,7 +116,48 @@ def test_the_streams_are_replayed_with_their_tool_call_and_their_error(endpoint_
     assert arrived["broken_off"]
 
 
+@pytest.mark.parametrize("name", SESSIONS)
+def test_an_agents_session_is_replayed_to_the_same_answer_attempts_and_cost(name: str, tmp_path: Path) -> None:
+    session = SESSIONS[name]
+    with staged(tmp_path, endpoint_url=DEAD_URL, **session.settings) as stage, recorded(CASSETTES / f"{name}.yaml"):
+        assert run_session(session, stage) == noted(name)["figures"]
+        assert stage.requests == []
+
+
 # -- what is on the recording
+
+
+def test_what_read_one_call_is_cached_for_the_next() -> None:
+    used = [json.loads(body)["usage"] for _, status, body in interactions() if status == 200]
+    cached = sum(usage["cacheReadInputTokens"] for usage in used)
+    assert cached > 0.5 * sum(usage["totalTokens"] for usage in used)
+    assert all("cachePoint" in json.dumps(body["messages"][-1]) for body, _, _ in interactions())
+
+
+@pytest.mark.parametrize(
+    ("name", "statuses"),
+    [
+        ("throttled_then_answered", [429, 200, 200]),
+        ("overflow_then_shrunk", [200, 400, 200, 200]),
+        ("region_down", [503, 503, 200, 200]),
+        ("malformed_tool_call", [200, 200, 200]),
+    ],
+)
+def test_a_failure_on_a_cassette_is_healed_by_a_model(name: str, statuses: list[int]) -> None:
+    assert [status for _, status, _ in interactions(name)] == statuses
+    assert noted(name)["figures"]["model"].startswith("global.anthropic.")
+
+
+def test_a_prompt_that_was_too_long_was_sent_again_with_its_newest_turn_cut() -> None:
+    whole, half = (body["messages"] for body, _, _ in interactions("overflow_then_shrunk")[1:3])
+    assert "was left out" in json.dumps(half)
+    assert len(json.dumps(half)) < 0.75 * len(json.dumps(whole))
+    assert interactions("overflow_then_shrunk")[1][0]["system"] == interactions("overflow_then_shrunk")[2][0]["system"]
+
+
+def test_a_region_that_was_down_was_left_for_another() -> None:
+    attempts = noted("region_down")["figures"]["attempts"]
+    assert [attempt["region"] for attempt in attempts[:3]] == ["us-east-1", "us-east-1", "us-west-2"]
 
 
 def test_the_recorded_run_improved_the_application() -> None:
@@ -119,23 +169,18 @@ def test_the_recorded_run_improved_the_application() -> None:
 
 def test_the_cost_of_the_run_is_the_recorded_usage_times_the_price() -> None:
     used = [json.loads(body)["usage"] for _, status, body in interactions() if status == 200]
-    cost = sum(
-        ceil(usage["inputTokens"] * SONNET_MICRO_USD_IN + usage["outputTokens"] * SONNET_MICRO_USD_OUT)
-        for usage in used
-    )
+    cost = sum(ceil(sum(usage[name] * price for name, price in SONNET_MICRO_USD.items())) for usage in used)
     assert noted(RUN)["figures"]["cost_micro_usd"] == cost > 0
 
 
-def test_one_call_was_throttled_and_the_stand_in_answered_it_for_nothing() -> None:
+def test_one_call_was_throttled_and_the_same_request_was_answered_after_a_backoff() -> None:
     only_local()
     statuses = [status for _, status, _ in interactions()]
     throttled = statuses.index(429)
     assert statuses.count(429) == 1
     assert noted(RUN)["figures"]["failed_model_calls"] == 1
-    after = interactions()[throttled + 1][0]["messages"]
-    # The conversation went on where the model had left it, with a call that the stand-in made.
-    assert after[:-2] == interactions()[throttled][0]["messages"]
-    assert after[-2]["content"][0]["toolUse"]["toolUseId"].startswith("local-")
+    assert interactions()[throttled + 1][0] == interactions()[throttled][0]
+    assert statuses[throttled + 1] == 200
 
 
 @pytest.mark.parametrize(
@@ -193,8 +238,8 @@ def test_evidence_is_the_same_on_another_processor() -> None:
 
 def test_tools_are_described_alike_by_every_python() -> None:
     for body, _, _ in interactions():
-        for item in body["toolConfig"]["tools"]:
-            description = item["toolSpec"]["description"]
+        for spec in ConverseRequest("", stream=False, body=body, headers={}).tool_specs:
+            description = spec["description"]
             assert description == inspect.cleandoc(description)
 
 
@@ -212,7 +257,7 @@ _PRIVATE = {
 
 
 def test_the_repository_holds_both_cassettes_and_they_are_small() -> None:
-    assert {path.stem for path in CASSETTE_FILES} == {RUN, STREAM}
+    assert {path.stem for path in CASSETTE_FILES} == {RUN, STREAM, *SESSIONS}
     assert sum(path.stat().st_size for path in CASSETTE_FILES) < SMALL
 
 
@@ -225,7 +270,7 @@ def test_a_cassette_holds_no_secret_and_no_trace_of_where_it_was_recorded(path: 
 
 
 def test_a_cassette_names_bedrock_as_its_host_and_keeps_no_private_header() -> None:
-    for name in (RUN, STREAM):
+    for name in (RUN, STREAM, *SESSIONS):
         for item in read_cassette(CASSETTES / f"{name}.yaml"):
             assert item["request"]["uri"].startswith(f"{CANONICAL_HOST}/model/")
             assert set(item["request"]["headers"]) <= {"accept", "content-type"}

@@ -33,7 +33,7 @@ class ProposedMutation(BaseModel):
 # Descriptions are given, not taken from docstrings: they go over the wire, and Python 3.13 indents docstrings anew.
 @tool(
     protocol.READ_EVIDENCE,
-    description="Read the newest trials of this run and feedback on failed training cases."
+    description="Read the newest trials of this run, and feedback on failed training cases by the gene it blames."
     " 10 trials and 20 pieces of feedback are plenty for a first look.",
 )
 def read_evidence(trials: Count, failures: Count, runtime: ToolRuntime[AdvisorDesk]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..bedrock.conversation import Conversation
 from ..bedrock.gateway import ModelTask
 from ..dna.engine import MutationEngine
 from ..dna.genome import SystemDNA
@@ -17,6 +18,8 @@ class Desk:
     """The task an agent works on; every role's desk has it, since the gateway bills by it."""
 
     task: ModelTask
+    conversation: Conversation = field(init=False)
+    """The agent's conversation with its models, from when it begins to work."""
 
 
 @dataclass(slots=True)

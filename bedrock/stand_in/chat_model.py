@@ -145,7 +145,9 @@ def _search(situation: dict[str, Any], evidence: dict[str, Any]) -> list[Proposa
         )
         for trial in evidence["trials"]
     ]
-    feedback = [Feedback(gene=item["gene"], text=item["text"]) for item in evidence["failures"]]
+    feedback = [
+        Feedback(gene=gene or None, text=text) for gene, texts in evidence["failures"].items() for text in texts
+    ]
     feedback += [Feedback(gene=None, text=remark["text"]) for remark in evidence["feedback"]]
     # One thread: for matrices this small more only spin, and sums in another order would depend on the machine.
     with _blas().limit(limits=1):
@@ -173,7 +175,7 @@ def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
 
 
 def _advice(evidence: dict[str, Any], accepted: list[str]) -> dict[str, Any]:
-    trials, failing = evidence["trials"], sorted({f["gene"] for f in evidence["failures"] if f["gene"]})
+    trials, failing = evidence["trials"], sorted(filter(None, evidence["failures"]))
     better = [t for t in trials if (t["fitness"] or 0) > evidence["live_fitness"]]
     return {
         "analysis": {

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bedrock_evolution.agents.advisor import Advice
-from bedrock_evolution.bedrock.gateway import STAND_IN
+from bedrock_evolution.bedrock.stand_in import STAND_IN
 from bedrock_evolution.dna.canonical import canonical_json
-from tests.support.model import Call
+from tests.support.converse import Failure
+from tests.support.model import Call, tool_use
 from tests.support.stage import (
     DNA,
+    HAIKU,
     SONNET,
-    THROTTLED,
     Answer,
     Message,
     Stage,
@@ -23,7 +25,10 @@ from tests.support.stage import (
     always,
     answering,
     heard,
+    staged,
 )
+
+DENIED = Failure("AccessDeniedException")
 
 READ: Call = ("read_evidence", {"trials": 5, "failures": 5})
 
@@ -137,7 +142,7 @@ def test_a_model_that_never_gives_a_usable_answer_has_its_attempts_and_then_the_
     assert reply.model == STAND_IN
     assert desk.accepted
     assert set(reply.answer.strategy.ordered()) == set(desk.accepted)
-    assert desk.task.local_only
+    assert desk.conversation.local
 
 
 @pytest.mark.parametrize("answer", ["No.", advice("p1")], ids=["prose", "unknown id"])
@@ -198,26 +203,33 @@ def test_proposals_made_by_parallel_calls_are_accepted_in_the_order_of_the_calls
         assert [mutation.changes["depth"] for mutation in desk.accepted.values()] == [2, 3, 4]
 
 
-def test_the_stand_in_takes_over_in_the_middle_of_a_conversation_and_gives_it_back(stage: Stage) -> None:
-    stage.answer(answering(READ, THROTTLED))
-    desk = advisor_desk()
-
-    reply = stage.advise(desk)
-
-    # It read what the model had read, proposed in its place, and the model explained.
-    assert len(stage.requests) == 3
-    assert [status for status, *_ in stage.calls()] == ["settled", "void", "settled"]
-    proposed = stage.requests[2].messages[-2]["content"][-1]["toolUse"]
-    assert proposed["name"] == "propose_mutations"
-    assert set(reply.answer.strategy.ordered()) == set(desk.accepted) != set()
+# A model that refused rests for a while, so the stages of these tests are their own.
 
 
-def test_what_the_stand_in_proposed_or_answered_is_never_called_a_models(stage: Stage) -> None:
-    stage.answer(always(THROTTLED))
-    desk = advisor_desk()
-    reply = stage.advise(desk)
-    assert reply.model == STAND_IN
-    assert all(mutation.origin.startswith(STAND_IN) for mutation in desk.accepted.values())
+def test_the_stand_in_takes_over_in_the_middle_of_a_conversation_and_gives_it_back(tmp_path: Path) -> None:
+    with staged(tmp_path) as stage:
+        stage.answer(answering(READ, DENIED))
+        desk = advisor_desk()
+
+        reply = stage.advise(desk)
+
+        # It read what the model had read and proposed in its place; then the next model explained.
+        assert [request.model_id for request in stage.requests] == [SONNET, SONNET, HAIKU]
+        assert [status for status, *_ in stage.calls()] == ["settled", "void", "settled"]
+        blocks = stage.requests[2].messages[-2]["content"]
+        assert [block["toolUse"]["name"] for block in blocks if "toolUse" in block] == ["propose_mutations"]
+        assert reply.model == HAIKU
+        assert set(reply.answer.strategy.ordered()) == set(desk.accepted) != set()
+        assert all(mutation.origin.startswith(STAND_IN) for mutation in desk.accepted.values())
+
+
+def test_what_the_stand_in_proposed_or_answered_is_never_called_a_models(tmp_path: Path) -> None:
+    with staged(tmp_path) as stage:
+        stage.answer(always(DENIED))
+        desk = advisor_desk()
+        reply = stage.advise(desk)
+        assert reply.model == STAND_IN
+        assert all(mutation.origin.startswith(STAND_IN) for mutation in desk.accepted.values())
 
 
 @pytest.mark.parametrize(
@@ -233,12 +245,13 @@ def test_arguments_at_the_edge_of_json_crash_nothing(stage: Stage, answer: Answe
     assert stage.advise(advisor_desk()).answer.strategy.ordered()
 
 
-def test_arguments_that_are_no_object_are_told_to_the_model(stage: Stage) -> None:
-    stage.answer(answering(("propose_mutations", "threshold=0.5")))
+def test_arguments_that_are_no_object_are_told_to_the_model_and_paid_for(stage: Stage) -> None:
+    answer = Message([tool_use("t1", "propose_mutations", "threshold=0.5")], input_tokens=1000, output_tokens=10)
+    stage.answer(answering(answer))
     stage.advise(advisor_desk())
-    # What an unreadable answer cost cannot be read from it either, so its hold counts as spent.
-    assert {status for status, *_ in stage.calls()} == {"settled", "lost"}
-    assert any("no JSON object" in str(request.body["messages"]) for request in stage.endpoint.requests)
+    assert "no JSON object" in heard(stage.requests[1])
+    assert {status for status, *_ in stage.calls()} == {"settled"}
+    assert stage.calls()[0][3] == 1000 * 3 + 10 * 15
 
 
 JSON = st.recursive(

@@ -9,18 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bedrock_evolution.agents.agent import Reply
-from bedrock_evolution.agents.cost_governor import CostGovernor
+from bedrock_evolution.agents.cost_governor import CostGovernor, Measure
 from bedrock_evolution.agents.decision import BedrockDecisionEngine, DecisionResult
 from bedrock_evolution.agents.healer import HealingPlan, SelfHealer
-from bedrock_evolution.bedrock.gateway import STAND_IN
+from bedrock_evolution.bedrock.gateway import ModelTask
+from bedrock_evolution.bedrock.stand_in import STAND_IN
 from bedrock_evolution.settings import Budget
+from tests.support.converse import Failure
 from tests.support.model import Call
 from tests.support.stage import (
     CANDIDATE,
     HAIKU,
     INCIDENT,
     SONNET,
-    THROTTLED,
     Answer,
     Message,
     Stage,
@@ -36,11 +37,18 @@ PLAN = {"action": "stop", "confidence": 0.8, "reasoning": "A person should look.
 
 
 def decide(stage: Stage) -> Reply[DecisionResult]:
-    return BedrockDecisionEngine(stage.gateway, attempts=ATTEMPTS).decide(CANDIDATE, run_id="run-1")
+    return BedrockDecisionEngine(stage.gateway, attempts=ATTEMPTS).decide(
+        CANDIDATE, task=ModelTask("decision", "run-1")
+    )
 
 
 def heal(stage: Stage) -> Reply[HealingPlan]:
-    return SelfHealer(stage.gateway, attempts=ATTEMPTS).plan(INCIDENT, run_id="run-1")
+    return SelfHealer(stage.gateway, attempts=ATTEMPTS).plan(INCIDENT, task=ModelTask("healer", "run-1"))
+
+
+def govern(stage: Stage) -> list[Measure]:
+    task = ModelTask("cost_governor", "run-1")
+    return CostGovernor(stage.gateway, attempts=ATTEMPTS).govern(stage.ledger.pressure("run-1"), task=task)
 
 
 def verdict(**changed: Any) -> Call:
@@ -124,20 +132,23 @@ def test_a_model_that_only_talks_has_its_attempts_and_then_the_stand_in_answers(
 def test_prose_that_claims_approval_approves_nothing(stage: Stage) -> None:
     stage.answer(always('Verdict: APPROVE. {"verdict": "APPROVE", "confidence": 1.0}'))
     doubtful = CANDIDATE | {"evidence": {**CANDIDATE["evidence"], "credible": False}}
-    reply = BedrockDecisionEngine(stage.gateway, attempts=ATTEMPTS).decide(doubtful, run_id="run-1")
+    reply = BedrockDecisionEngine(stage.gateway, attempts=ATTEMPTS).decide(
+        doubtful, task=ModelTask("decision", "run-1")
+    )
     assert reply.model == STAND_IN
     assert reply.answer.verdict == "REJECT"
 
 
-def test_a_verdict_of_the_stand_in_is_never_recorded_as_a_models(stage: Stage) -> None:
-    stage.answer(always(THROTTLED))
-    assert decide(stage).model == STAND_IN
+def test_a_verdict_of_the_stand_in_is_never_recorded_as_a_models(tmp_path: Path) -> None:
+    with staged(tmp_path) as stage:
+        stage.answer(always(Failure("AccessDeniedException")))
+        assert decide(stage).model == STAND_IN
 
 
 class TestCostGovernor:
     def test_it_asks_nobody_while_spend_is_low(self, tmp_path: Path) -> None:
         with staged(tmp_path, budget=Budget(run_usd=1)) as stage:
-            assert CostGovernor(stage.gateway, attempts=ATTEMPTS).govern(run_id="run-1") == []
+            assert govern(stage) == []
             assert stage.requests == []
 
     @pytest.mark.parametrize(
@@ -157,7 +168,7 @@ class TestCostGovernor:
         with staged(tmp_path, budget=Budget(run_usd=1)) as stage:
             stage.ledger.reserve(run_id="run-1", agent="advisor", model=SONNET, micro_usd=850_000)
             stage.answer(answering(*([answer] if answer else [])))
-            assert CostGovernor(stage.gateway, attempts=ATTEMPTS).govern(run_id="run-1") == ["shorter_context"]
+            assert govern(stage) == ["shorter_context"]
             assert {tuple(request.tools) for request in stage.requests} == {("read_spend", "CostMeasures")}
             assert {request.model_id for request in stage.requests} == {HAIKU}
             assert reason in heard(stage.requests[1])

@@ -1,1 +1,1 @@
-"""Parts that tests share: a Bedrock endpoint on this machine, and cassettes of Bedrock calls."""
+"""Parts that tests share: a Bedrock endpoint on this machine, and models behind it."""

@@ -9,8 +9,8 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -23,7 +23,9 @@ from tests.support.converse import (
     Cut,
     Failure,
     Hang,
+    Late,
     Message,
+    Raw,
     Reply,
     Respond,
     StreamEvent,
@@ -40,7 +42,9 @@ __all__ = [
     "Cut",
     "Failure",
     "Hang",
+    "Late",
     "Message",
+    "Raw",
     "Reply",
     "Respond",
     "from_chat_model",
@@ -67,6 +71,7 @@ class BedrockEndpoint:
         self._respond = respond
         self._lock = threading.Lock()
         self._requests: list[ConverseRequest] = []
+        self._answered: dict[int, tuple[ConverseRequest, Message]] = {}
         self._errors: list[Exception] = []
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -79,15 +84,39 @@ class BedrockEndpoint:
         with self._lock:
             return list(self._requests)
 
-    def reply_to(self, model_id: str, stream: bool, body: dict[str, Any], headers: dict[str, str]) -> Reply:
-        """Note a request and return the reply to it."""
+    @property
+    def answered(self) -> list[tuple[ConverseRequest, Message]]:
+        """The requests that were answered in full, with their answers, in order of arrival: what would be billed."""
+        with self._lock:
+            return [self._answered[number] for number in sorted(self._answered)]
+
+    def note(self, model_id: str, stream: bool, body: dict[str, Any], headers: dict[str, str]) -> ConverseRequest:
+        """Note a request and number it."""
         with self._lock:
             request = ConverseRequest(model_id, stream, body, headers, number=len(self._requests))
             self._requests.append(request)
+            return request
+
+    def reply_to(self, request: ConverseRequest) -> Reply:
+        """Return the reply to a request."""
         try:
             return self._respond(request)
         except Exception as error:
             return self.failed(error)
+
+    @contextmanager
+    def billing(self, request: ConverseRequest, reply: Reply) -> Iterator[None]:
+        """Note a complete answer while it is sent, unless the caller turns out to be gone."""
+        message = reply.message if isinstance(reply, Late) else reply
+        if isinstance(message, Message):
+            with self._lock:
+                self._answered[request.number] = (request, message)
+        try:
+            yield
+        except OSError:
+            with self._lock:
+                self._answered.pop(request.number, None)
+            raise
 
     def failed(self, error: Exception) -> Failure:
         """Keep an error of the test's own parts until the end of the block, and return the reply for now."""
@@ -157,6 +186,7 @@ class _Answer:
     status: int = 0  # 0 sends nothing, not even a status line
     headers: dict[str, str] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
+    late_seconds: float = 0.0
     silent_seconds: float = 0.0
     complete: bool = True  # False: the connection is closed afterwards
 
@@ -180,12 +210,17 @@ class _Handler(BaseHTTPRequestHandler):
             return
         stream = target["operation"] == "converse-stream"
         headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = self.server.endpoint.reply_to(unquote(target["model"]), stream, body, headers)
+        endpoint = self.server.endpoint
+        request = endpoint.note(unquote(target["model"]), stream, body, headers)
+        reply = endpoint.reply_to(request)
         try:
             answer = _plan(reply, stream)
         except Exception as error:
-            answer = _plan(self.server.endpoint.failed(error), stream)
-        self._send(answer)
+            reply = endpoint.failed(error)
+            answer = _plan(reply, stream)
+        self.server.closing.wait(answer.late_seconds)
+        with endpoint.billing(request, reply):
+            self._send(answer)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -209,28 +244,44 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _plan(reply: Reply, stream: bool) -> _Answer:
     """Return what goes over the wire for a reply; an unusable reply raises before anything is sent."""
+    return _plan_stream(reply) if stream else _plan_body(reply)
+
+
+def _plan_body(reply: Reply) -> _Answer:
     match reply:
-        case Message() if stream:
-            return _streamed(_frames(stream_events(reply)))
         case Message():
             return _body(200, json.dumps(converse_body(reply)).encode())
-        case Failure(mid_stream_after=int(after)) if stream:
-            exception = reply.code[:1].lower() + reply.code[1:]  # as events are named
-            frames = _frames(stream_events(reply.partial)[:after])
-            return _streamed([*frames, exception_frame(exception, reply.message)])
+        case Late():
+            return replace(_plan_body(reply.message), late_seconds=reply.seconds)
+        case Raw():
+            return _body(reply.status, reply.body)
         case Failure():
             error_type = {"x-amzn-errortype": f"{reply.code}:{_ERROR_NAMESPACE}"}
             return _body(reply.status, json.dumps({"message": reply.message}).encode(), error_type)
-        case Hang(mid_stream_after=int(after)) if stream:
-            opened = _streamed(_frames(stream_events(reply.partial)[:after]))
-            return replace(opened, parts=opened.parts[:-1], silent_seconds=reply.seconds, complete=False)
         case Hang():
             return _Answer(silent_seconds=reply.seconds, complete=False)
-        case Cut() if stream:
-            return _streamed(_frames(cut_events(reply)))
         case Cut():
-            whole = _body(200, json.dumps(converse_body(reply.message)).encode())
+            whole = _plan_body(reply.message)
             return replace(whole, parts=[whole.parts[0][: len(whole.parts[0]) // 2]], complete=False)
+
+
+def _plan_stream(reply: Reply) -> _Answer:
+    match reply:
+        case Message():
+            return _streamed(_frames(stream_events(reply)))
+        case Failure(mid_stream_after=int(after)):
+            exception = reply.code[:1].lower() + reply.code[1:]  # as events are named
+            frames = _frames(stream_events(reply.partial)[:after])
+            return _streamed([*frames, exception_frame(exception, reply.message)])
+        case Hang(mid_stream_after=int(after)):
+            opened = _streamed(_frames(stream_events(reply.partial)[:after]))
+            return replace(opened, parts=opened.parts[:-1], silent_seconds=reply.seconds, complete=False)
+        case Failure() | Hang():
+            return _plan_body(reply)
+        case Cut():
+            return _streamed(_frames(cut_events(reply)))
+        case Late() | Raw():
+            raise ValueError(f"this endpoint does not stream {type(reply).__name__} replies")
 
 
 def _frames(events: Iterable[StreamEvent]) -> list[bytes]:

@@ -4,12 +4,14 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 STATUS_BY_CODE = {
     "ThrottlingException": 429,
+    "TooManyRequestsException": 429,
     "ModelNotReadyException": 429,
     "ServiceUnavailableException": 503,
     "InternalServerException": 500,
@@ -23,6 +25,7 @@ STATUS_BY_CODE = {
     "ValidationException": 400,
     "ServiceQuotaExceededException": 400,
 }
+_SCOPE = re.compile(r"Credential=[^/]+/\d{8}/(?P<region>[a-z0-9-]+)/")
 _STATUS_OF_CODE = 0
 _CHARS_PER_DELTA = 8
 
@@ -36,6 +39,12 @@ class ConverseRequest:
     body: dict[str, Any]
     headers: dict[str, str]  # names in lower case
     number: int = 0  # order of arrival, from 0
+
+    @property
+    def region(self) -> str:
+        """The region that the call was signed for; empty if it was not signed."""
+        scope = _SCOPE.search(self.headers.get("authorization", ""))
+        return scope["region"] if scope else ""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -69,6 +78,7 @@ class Message:
     output_tokens: int = 5
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_ttl: str = ""  # tells what was written to the cache by its time to live, as Bedrock does
 
     def __post_init__(self) -> None:
         """Fill in the stop reason."""
@@ -113,7 +123,23 @@ class Cut:
     after: int  # events
 
 
-Reply: TypeAlias = Message | Failure | Hang | Cut
+@dataclass(frozen=True)
+class Late:
+    """A complete answer that keeps its caller waiting; it is not streamed."""
+
+    message: Message
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Any body at all, sent as the JSON body of a Converse response; it is not streamed."""
+
+    body: bytes
+    status: int = 200
+
+
+Reply: TypeAlias = Message | Failure | Hang | Cut | Late | Raw
 Respond: TypeAlias = Callable[[ConverseRequest], Reply]
 StreamEvent: TypeAlias = tuple[str, dict[str, Any]]
 
@@ -163,14 +189,16 @@ def cut_events(cut: Cut) -> list[StreamEvent]:
     return events
 
 
-def _usage(message: Message) -> dict[str, int]:
+def _usage(message: Message) -> dict[str, Any]:
     cached = message.cache_read_tokens + message.cache_write_tokens
+    details = [{"ttl": message.cache_ttl, "inputTokens": message.cache_write_tokens}] if message.cache_ttl else []
     return {
         "inputTokens": message.input_tokens,
         "outputTokens": message.output_tokens,
         "totalTokens": message.input_tokens + message.output_tokens + cached,
         "cacheReadInputTokens": message.cache_read_tokens,
         "cacheWriteInputTokens": message.cache_write_tokens,
+        **({"cacheDetails": details} if details else {}),
     }
 
 

@@ -13,20 +13,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from tests.support.converse import ConverseRequest, Failure, Message, Reply, Respond
+from tests.support.converse import ConverseRequest, Message, Reply, Respond
 
-Slip: TypeAlias = Literal["words", "invented", "throttled", "quoted", "hasty", "unnamed"]
+Slip: TypeAlias = Literal["words", "invented", "quoted", "hasty", "unnamed"]
 Call: TypeAlias = tuple[str, dict[str, Any]]
 
 SLIPS: Mapping[int, tuple[Slip, ...]] = {
     1: ("words",),
     2: ("invented",),
-    3: ("throttled",),
     4: ("quoted", "unnamed"),
     5: ("hasty",),
 }
 """What goes wrong first in which generation: prose instead of a call; an unknown gene and a value out of bounds;
-an HTTP 429; arguments as text; an answer before any proposal; a strategy of unknown proposals."""
+arguments as text; a strategy of unknown proposals; an answer before any proposal."""
 
 _TOOL_USE_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _WORD = re.compile(r"[a-z]{3,}")
@@ -47,6 +46,7 @@ _IDEAS: tuple[dict[str, Any], ...] = (
     {"threshold": 0.02},
 )
 _CHARS_PER_TOKEN = 4
+_LEAST_CACHED_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,11 @@ class ScriptedModel:
 
     Args:
         slips: What goes wrong first, by generation.
+        restless: Draws new numbers as well, so that it never runs out of proposals.
     """
 
     slips: Mapping[int, tuple[Slip, ...]] = field(default_factory=dict)
+    restless: bool = False
 
     def __call__(self, request: ConverseRequest) -> Reply:
         """Answer as the role whose tools are offered."""
@@ -89,7 +91,10 @@ class ScriptedModel:
             return talk.calling(_advice([]))
         attempts, accepted = len(talk.results("propose_mutations")), talk.accepted()
         if not accepted and attempts < _ATTEMPTS:
-            return Failure() if "throttled" in slips else talk.calling(_proposal(talk, evidence, slips, attempts))
+            name, arguments = _proposal(talk, evidence, slips, attempts)
+            if self.restless:
+                arguments = {"proposals": [*_drawn(talk), *arguments["proposals"]]}
+            return talk.calling((name, arguments))
         if "unnamed" in slips and not corrected:
             return talk.calling(_advice(["p7", "the second one"]))
         return talk.calling(_advice(accepted))
@@ -150,13 +155,27 @@ class Talk:
         """Reply with tool calls."""
         return self._counted([tool_use(self._call_id(place), *call) for place, call in enumerate(calls)])
 
+    def draw(self, purpose: str) -> float:
+        """Return a number from 0 to 1 that follows from all that was said and from the purpose."""
+        return int(self._digest(purpose)[:8], 16) / 0xFFFFFFFF
+
     def _call_id(self, place: int) -> str:
-        digest = hashlib.sha256(f"{_plain(self._body)}#{place}".encode()).hexdigest()
-        return f"tooluse_{digest[:22]}"
+        return f"tooluse_{self._digest(str(place))[:22]}"
+
+    def _digest(self, purpose: str) -> str:
+        return hashlib.sha256(f"{_plain(self._body)}#{purpose}".encode()).hexdigest()
 
     def _counted(self, content: list[dict[str, Any]]) -> Message:
+        """Reply with the usage that a prompt cache would lead to: what the call before sent is read from it."""
         prompt = {name: self._body[name] for name in ("system", "messages", "toolConfig") if name in self._body}
-        return Message(content, input_tokens=_tokens(prompt), output_tokens=_tokens(content))
+        whole, output = _tokens(prompt), _tokens(content)
+        if "cachePoint" not in _plain(prompt) or whole < _LEAST_CACHED_TOKENS:
+            return Message(content, input_tokens=whole, output_tokens=output)
+        before = _tokens(prompt | {"messages": self._messages[:-2]}) if self._messages[:-2] else 0
+        read = before if before >= _LEAST_CACHED_TOKENS else 0
+        return Message(
+            content, input_tokens=0, output_tokens=output, cache_read_tokens=read, cache_write_tokens=whole - read
+        )
 
 
 def tool_use(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
@@ -254,15 +273,24 @@ def _proposals(situation: Mapping[str, Any], evidence: Mapping[str, Any], attemp
     ]
 
 
+def _drawn(talk: Talk) -> list[dict[str, Any]]:
+    numbers = {name: gene for name, gene in talk.situation["genes"].items() if gene["kind"] == "number"}
+    changes = {
+        name: round(gene["low"] + (gene["high"] - gene["low"]) * talk.draw(name), 4) for name, gene in numbers.items()
+    }
+    return [{"changes": changes, "rationale": "Nobody has tried this yet."}]
+
+
 def _wanted_words(evidence: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return, for each blamed gene, the words of what it missed that are rare in what the others missed."""
     missed: dict[str, Counter[str]] = {}
-    for failure in evidence["failures"]:
-        found = _QUOTED.fullmatch(failure["text"])
-        if found and failure["gene"]:
+    failures = [(gene, text) for gene, texts in evidence["failures"].items() for text in texts]
+    for gene, text in failures:
+        found = _QUOTED.fullmatch(text)
+        if found and gene:
             words = {word for word in _WORD.findall(found["message"].casefold()) if word not in _COMMON}
             weight = -1 if found["negation"] else 1
-            missed.setdefault(failure["gene"], Counter()).update(dict.fromkeys(words, weight))
+            missed.setdefault(gene, Counter()).update(dict.fromkeys(words, weight))
     everywhere: Counter[str] = Counter()
     for counts in missed.values():
         everywhere.update({word: count for word, count in counts.items() if count > 0})

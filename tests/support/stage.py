@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
+from bedrock_evolution import Evolution
 from bedrock_evolution.agents.advisor import Advice, EvolutionAdvisor
 from bedrock_evolution.agents.agent import Reply
-from bedrock_evolution.bedrock.gateway import ModelGateway, ModelTask
-from bedrock_evolution.bedrock.ledger import Ledger
-from bedrock_evolution.bedrock.session import BedrockSession
-from bedrock_evolution.clock import CountedIds, FixedClock
+from bedrock_evolution.bedrock.gateway import ModelTask
+from bedrock_evolution.clock import Clock, CountedIds, FixedClock
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.engine import MutationEngine
 from bedrock_evolution.dna.genes import choice, flag, integer, number, text
@@ -35,25 +34,22 @@ CANARIES = (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN)
 SONNET = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
 HAIKU = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
 
-DNA = SystemDNA.declare(
-    "demo",
-    {
-        "words": text("old words", min_chars=1, max_chars=100),
-        "threshold": number(0.3, low=0.0, high=1.0),
-        "depth": integer(1, low=0, high=9),
-        "mode": choice("plain", options=["plain", "fancy"]),
-        "eager": flag(False),
-        "frozen": number(1.0, low=0.0, high=2.0, locked=True),
-    },
-)
+GENES = {
+    "words": text("old words", min_chars=1, max_chars=100),
+    "threshold": number(0.3, low=0.0, high=1.0),
+    "depth": integer(1, low=0, high=9),
+    "mode": choice("plain", options=["plain", "fancy"]),
+    "eager": flag(False),
+    "frozen": number(1.0, low=0.0, high=2.0, locked=True),
+}
+DNA = SystemDNA.declare("demo", GENES)
 EVIDENCE = {
     "live_fitness": 0.5,
     "cases": 10,
     "trials": [],
-    "failures": [
-        {"gene": "words", "text": 'should have taken: "blue elephants dance"'},
-        {"gene": "words", "text": 'should have taken: "elephants in blue"'},
-    ],
+    "failures": {
+        "words": ['should have taken: "blue elephants dance"', 'should have taken: "elephants in blue"'],
+    },
     "feedback": [],
 }
 CANDIDATE = {
@@ -127,7 +123,7 @@ def _as_reply(answer: Answer, number: int) -> WireReply:
 class Stage:
     """A gateway whose Bedrock is a local endpoint; `answer` says what it replies from now on."""
 
-    def __init__(self, folder: Path, *, budget: Budget | None = None, **given: Any) -> None:
+    def __init__(self, folder: Path, *, budget: Budget | None = None, clock: Clock | None = None, **given: Any) -> None:
         self.endpoint = BedrockEndpoint(self._reply)
         self._respond: Respond = answering()
         self._before = 0
@@ -137,15 +133,29 @@ class Stage:
             **{
                 "model": "bedrock",
                 "endpoint_url": self.endpoint.url,
-                "region": "us-east-1",
+                "regions": ("us-east-1",),
+                "models": (SONNET, HAIKU),
+                "advisor_model": SONNET,
+                "decision_model": SONNET,
+                "healer_model": HAIKU,
+                "cost_governor_model": HAIKU,
                 "store": f"sqlite:///{folder / 'stage.db'}",
                 **given,
             },
         )
-        self._database = Database.from_url(self.settings.store)
-        clock = FixedClock(datetime(2026, 3, 1, tzinfo=UTC))
-        self.ledger = Ledger(self._database, app="demo", budget=budget or Budget(), clock=clock, ids=CountedIds())
-        self.gateway = ModelGateway(self.settings, self.ledger, BedrockSession(self.settings))
+        self.database = Database.from_url(self.settings.store)
+        evolution = Evolution(
+            "demo",
+            GENES,
+            evaluate=lambda genes, case: 0.0,
+            cases=[None],
+            budget=budget,
+            settings=self.settings,
+            clock=clock or FixedClock(datetime(2026, 3, 1, tzinfo=UTC)),
+            ids=CountedIds(),
+        )
+        self.gateway = evolution._services.gateway
+        self.ledger = self.gateway.ledger
 
     def answer(self, respond: Respond) -> None:
         """Let this responder answer from now on, and forget the requests and calls so far."""
@@ -164,7 +174,7 @@ class Stage:
     def calls(self) -> list[tuple[str, str, int, int]]:
         """Return status, error, money held and money spent of the calls in the ledger, oldest first."""
         query = "SELECT status, error, held_micro_usd, cost_micro_usd FROM calls ORDER BY rowid LIMIT -1 OFFSET ?"
-        return list(self._database.rows(query, [self._calls_before]))
+        return list(self.database.rows(query, [self._calls_before]))
 
     def advise(self, desk: AdvisorDesk) -> Reply[Advice]:
         """Let the advisor work on a desk."""
@@ -185,11 +195,11 @@ def advisor_desk(*, candidates: int = 2) -> AdvisorDesk:
 
 
 @contextmanager
-def staged(folder: Path, *, budget: Budget | None = None, **given: Any) -> Iterator[Stage]:
+def staged(folder: Path, *, budget: Budget | None = None, clock: Clock | None = None, **given: Any) -> Iterator[Stage]:
     """Open a stage with dummy credentials; an error of the responder is raised when the block ends."""
     with pytest.MonkeyPatch.context() as patch:
         with_dummy_aws(patch)
-        stage = Stage(folder, budget=budget, **given)
+        stage = Stage(folder, budget=budget, clock=clock, **given)
         with stage.endpoint:
             yield stage
 

@@ -1,0 +1,224 @@
+"""One agent's work on one task: routed once, then reserved, called, settled and healed call by call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain.agents.middleware import ModelResponse
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AnyMessage, BaseMessage
+from pydantic import ValidationError
+
+from ..errors import MalformedAnswer
+from .answers import checked
+from .attempts import Attempts, NoAnswer
+from .failures import CALL_FAILURES, Failure, Target, classify
+from .ledger import Hold
+from .metering import metered
+from .performance import estimate
+from .prices import Tokens
+from .prompt_size import most_tokens, shrunk
+from .router import Choice
+from .stand_in import STAND_IN
+from .task import TaskContext
+
+if TYPE_CHECKING:
+    from .gateway import ModelGateway, ModelTask
+
+log = logging.getLogger(__name__)
+
+Invoke = Callable[[BaseChatModel, list[AnyMessage], dict[str, Any]], ModelResponse[Any]]
+"""Sends messages to a model, with settings of the call."""
+
+_CACHED = {"cache_control": {"ttl": "5m"}}
+"""langchain-aws turns this into cache points: https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html"""
+_WINDOW_USED = 0.9
+
+
+@dataclass(slots=True)
+class _Used:
+    """What one model did since the conversation was last judged."""
+
+    calls: int = 0
+    latency_ms: int = 0
+    micro_usd: int = 0
+
+
+class Conversation:
+    """The model calls of one agent on one task; it always gets an answer, the stand-in's where all else fails.
+
+    Args:
+        gateway: Whose models, ledger and strategies it uses.
+        task: What it is for.
+        context: What the task asks of a model.
+        choices: The models to ask, best first; none makes the stand-in answer everything.
+    """
+
+    def __init__(self, gateway: ModelGateway, task: ModelTask, context: TaskContext, choices: Sequence[Choice]) -> None:
+        self._gateway = gateway
+        self._task = task
+        self._context = context
+        self._reasons = {choice.model_id: choice.reason for choice in choices}
+        self._ladder = gateway.targets([choice.model_id for choice in choices])
+        self._used: dict[str, _Used] = {}
+        self._most_tokens: int | None = None
+        self.local = not self._ladder
+
+    @property
+    def model(self) -> str:
+        """The model that is asked first, or `stand-in`."""
+        return STAND_IN if self.local else self._ladder[0].model
+
+    @property
+    def reason(self) -> str:
+        """Why that model is asked first; empty for the stand-in."""
+        return self._reasons.get(self.model, "")
+
+    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
+        """Make one model call.
+
+        Args:
+            system: The system prompt, which is sent whole whatever happens.
+            messages: The conversation so far.
+            invoke: Sends messages to a model.
+
+        Returns:
+            The model's response, or the stand-in's where no attempt succeeded in time.
+
+        Raises:
+            BudgetExhausted: An attempt's worst case does not fit a cap; that attempt was not sent.
+            MalformedAnswer: The model answered, but not in a form that can be read as a message.
+        """
+        given = list(messages)
+        if self.local:
+            return invoke(self._gateway.stand_in, given, {})
+        attempts = Attempts(
+            self._ladder,
+            self._gateway.healing,
+            self._gateway.clock,
+            takeover_s=self._gateway.takeover_s,
+            shorten=lambda target: self._shorten(self._fitted(target, given)),
+            usual_s=self._usual_s,
+        )
+        while True:
+            try:
+                return attempts.make(lambda target: self._once(target, system, given, invoke))
+            except NoAnswer as last:
+                if not attempts.prepare(last):
+                    log.warning(
+                        "agent=<%s> failures=<%d> last=<%s> | no attempt succeeded, the stand-in answers",
+                        self._task.agent,
+                        len(attempts.failures),
+                        last,
+                    )
+                    break
+        # In an outage the stand-in finishes the task: the next calls would each wait as long again.
+        self.local = not attempts.refused
+        return invoke(self._gateway.stand_in, given, {})
+
+    def give_up(self) -> None:
+        """Let the stand-in go on: the models gave no usable answer in the attempts they have."""
+        self.judge(usable=False)
+        self.local = True
+
+    def judge(self, *, usable: bool) -> None:
+        """Let the router learn whether the models of this conversation gave a usable answer."""
+        for model, used in self._used.items():
+            self._gateway.tracker.record(
+                self._context,
+                model,
+                success=usable,
+                latency_ms=used.latency_ms // used.calls,
+                micro_usd=used.micro_usd // used.calls,
+            )
+        self._used = {}
+
+    def _fitted(self, target: Target, messages: list[AnyMessage]) -> list[AnyMessage]:
+        """Return the messages as short as the window asks, and as this conversation found that they have to be."""
+        most = int(self._gateway.catalog.card(target.model).context_tokens * _WINDOW_USED)
+        most = min(most, self._most_tokens or most)
+        return shrunk(messages, most=most) if most_tokens(messages) > most else messages
+
+    def _usual_s(self, target: Target) -> float:
+        """Return how long this model usually takes for such a task, as far as is known."""
+        return estimate(self._task.routing, self._context, target.model, lambda _: 0.0).latency_s or 0.0
+
+    def _shorten(self, messages: list[AnyMessage]) -> bool:
+        """Send half of the prompt from now on; False if it cannot be made any shorter."""
+        self._most_tokens = most_tokens(messages) // 2
+        return shrunk(messages, most=self._most_tokens) != messages
+
+    def _once(
+        self, target: Target, system: Sequence[BaseMessage], messages: list[AnyMessage], invoke: Invoke
+    ) -> ModelResponse[Any]:
+        """Make one attempt: reserve, call and settle."""
+        gateway, began_s = self._gateway, self._gateway.clock.monotonic_s()
+        messages = self._fitted(target, messages)
+        card, model_id = gateway.catalog.card(target.model), gateway.callable_id(target)
+        hold = self._reserve(target, model_id, most_tokens([*system, *messages]), caches=card.caches)
+        lost, may_be_billed = "interrupted", True
+        with metered() as meter:
+            try:
+                response = invoke(gateway.model(target), messages, _CACHED if card.caches else {})
+            except ValidationError as error:
+                lost = "malformed answer"
+                gateway.healing.succeeded(target)
+                meant = f"the input of a tool call is no JSON object: {error.errors()[0]['msg']}"
+                raise MalformedAnswer(meant) from error
+            except CALL_FAILURES as error:
+                failure = classify(error)
+                lost, may_be_billed = failure.code, failure.may_be_billed
+                self._failed(target, failure)
+                raise
+            else:
+                lost = "no usage in the answer"
+                gateway.healing.succeeded(target)
+                return checked(response)
+            finally:
+                # What was metered is paid for, whatever could be made of the answer.
+                if meter:
+                    self._settle(target, hold, meter[-1], gateway.clock.monotonic_s() - began_s)
+                elif may_be_billed:
+                    gateway.ledger.keep(hold, error=lost)
+                else:
+                    gateway.ledger.void(hold, error=lost)
+
+    def _reserve(self, target: Target, model_id: str, prompt_tokens: int, *, caches: bool) -> Hold:
+        output = self._gateway.max_output(target.model)
+        # Writing to the cache may cost more than reading anew, or less.
+        worst = max(
+            self._gateway.catalog.cost_micro_usd(model_id, Tokens(prompt_tokens, output, cache_write=written))
+            for written in (0, prompt_tokens if caches else 0)
+        )
+        return self._gateway.ledger.reserve(
+            run_id=self._task.run_id,
+            agent=self._task.agent,
+            model=model_id,
+            region=target.region,
+            task=self._context.family,
+            reason=self._reasons[target.model],
+            micro_usd=worst,
+        )
+
+    def _settle(self, target: Target, hold: Hold, tokens: Tokens, seconds: float) -> None:
+        micro_usd = self._gateway.catalog.cost_micro_usd(self._gateway.callable_id(target), tokens)
+        latency_ms = round(1000 * seconds)
+        self._gateway.ledger.settle(hold, tokens=tokens, micro_usd=micro_usd, latency_ms=latency_ms)
+        used = self._used.setdefault(target.model, _Used())
+        used.calls += 1
+        used.latency_ms += latency_ms
+        used.micro_usd += micro_usd
+
+    def _failed(self, target: Target, failure: Failure) -> None:
+        self._gateway.healing.failed(target, failure)
+        log.warning(
+            "agent=<%s> model=<%s> region=<%s> kind=<%s> error=<%s> | attempt failed",
+            self._task.agent,
+            target.model,
+            target.region,
+            failure.kind,
+            failure.code,
+        )

@@ -1,0 +1,109 @@
+"""Money in a run: measures from 80 % of a budget, a pause at 100 %, and routes that a replay finds again."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from bedrock_evolution import Budget, Evolution, number, text
+from bedrock_evolution.bedrock.gateway import ModelTask
+from bedrock_evolution.bedrock.prices import Tokens
+from bedrock_evolution.clock import FixedClock
+from bedrock_evolution.errors import ExitCode
+from bedrock_evolution.prompts import prompt
+from bedrock_evolution.settings import MICRO, Settings
+from tests.support.bedrock_endpoint import BedrockEndpoint
+from tests.support.model import ScriptedModel
+from tests.support.stage import with_dummy_aws
+
+MODELS = ("anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-lite-v1:0")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Any:
+    with_dummy_aws(monkeypatch)
+    with BedrockEndpoint(ScriptedModel()) as endpoint:
+        yield endpoint
+
+
+def application(folder: Path, endpoint: BedrockEndpoint, *, clock: FixedClock, budget: Budget) -> Evolution:
+    settings = Settings(
+        model="bedrock",
+        endpoint_url=endpoint.url,
+        regions=("us-east-1",),
+        models=MODELS,
+        candidates=2,
+        max_tokens=512,
+        store=f"sqlite:///{folder / 'money.db'}",
+    )
+    return Evolution(
+        "money",
+        {"words": text("old"), "threshold": number(0.3, low=0, high=1)},
+        evaluate=lambda genes, case: genes["threshold"] + 0.001 * case,
+        cases=range(60),
+        budget=budget,
+        settings=settings,
+        clock=clock,
+    )
+
+
+def test_a_spent_budget_pauses_the_run_and_the_next_day_it_goes_on(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+    clock = FixedClock(NOON)
+    app = application(tmp_path, endpoint, clock=clock, budget=Budget(daily_usd=0.03))
+    paused = app.run(6, seed=1, progress=False)
+    assert (paused.status, paused.exit_code) == ("budget", ExitCode.STOPPED_BY_BUDGET)
+    assert 0 < paused.cost_usd <= 0.03
+    again = app.resume(paused.run_id, progress=False)
+    assert again.status == "budget", "the day is not over"
+    statuses = []
+    for _ in range(10):
+        clock.moment += timedelta(days=1)
+        again = app.resume(paused.run_id, progress=False)
+        statuses.append(again.status)
+        if again.status == "done":
+            break
+    assert statuses[-1] == "done"
+    days = app._database.rows("SELECT day, sum(cost_micro_usd) FROM calls GROUP BY day")
+    assert len(days) >= 2
+    assert all(spent <= 0.03 * MICRO for _, spent in days)
+
+
+def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+    app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget(daily_usd=0.4))
+    ledger = app._services.gateway.ledger
+    before = ledger.reserve(run_id="before", agent="advisor", model=MODELS[0], micro_usd=305_000)
+    ledger.settle(before, tokens=Tokens(1, 1), micro_usd=305_000)
+    result = app.run(5, seed=1, progress=False)
+    states = [state.values for state in app._durable.get_state_history(app._config(result.run_id, 5))]
+    pressed = [state for state in states if state.get("pressure", 0.0) >= 0.8]
+    assert pressed, "the budget was made to fill"
+    assert all("shorter_context" in state["measures"] for state in pressed)
+    assert not any(state["measures"] for state in states if 0 < state.get("pressure", 0.0) < 0.8)
+    assert "measures" in {alarm.kind for alarm in ledger.alarms()}
+
+
+def test_every_call_was_routed_by_what_its_checkpoint_holds(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+    app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget())
+    result = app.run(5, seed=1, progress=False)
+    history = [state.values for state in app._durable.get_state_history(app._config(result.run_id, 5))]
+    known = [
+        dict(routing) for routing in {repr(v["routing"]): v["routing"] for v in history if "routing" in v}.values()
+    ]
+    assert len(known) >= 5, "every generation knows more than the one before"
+    calls = app._database.rows("SELECT DISTINCT model, reason FROM calls WHERE agent = 'advisor'")
+    asked = [request.messages[0]["content"][0]["text"] for request in endpoint.requests if len(request.messages) == 1]
+    # Another router, given what the checkpoints hold, finds the same models for the same reasons.
+    again = set()
+    for brief in asked:
+        messages = [SystemMessage(prompt("advisor")), HumanMessage(brief)]
+        for routing in known:
+            conversation = app._services.gateway.open(ModelTask("advisor", result.run_id, routing=routing), messages)
+            again.add((conversation.model, conversation.reason))
+    assert {(catalog_name(model), reason) for model, reason in calls} <= again
+
+
+def catalog_name(callable_id: str) -> str:
+    return next(name for name in MODELS if name in callable_id)
