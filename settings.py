@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     decision_model: str | None = None
     healer_model: str | None = None
     cost_governor_model: str | None = None
-    takeover_s: float = Field(default=4.5, gt=0)
+    takeover_s: float = Field(default=4.0, gt=0)
     """So long after a call's first failure attempts go on; then the stand-in answers, within five seconds in all."""
     candidates: int = Field(default=4, ge=1, le=32)
     """Candidates of a generation."""

@@ -20,7 +20,7 @@ from .ledger import Hold
 from .metering import metered
 from .performance import estimate
 from .prices import Tokens
-from .prompt_size import most_tokens, shrunk
+from .prompt_size import half_of, most_tokens, shrunk
 from .router import Choice
 from .stand_in import STAND_IN
 from .task import TaskContext
@@ -126,7 +126,8 @@ class Conversation:
 
     def judge(self, *, usable: bool) -> None:
         """Let the router learn whether the models of this conversation gave a usable answer."""
-        for model, used in self._used.items():
+        judged, self._used = self._used, {}  # an attempt that nobody waits for may still add to it
+        for model, used in judged.items():
             self._gateway.tracker.record(
                 self._context,
                 model,
@@ -134,7 +135,6 @@ class Conversation:
                 latency_ms=used.latency_ms // used.calls,
                 micro_usd=used.micro_usd // used.calls,
             )
-        self._used = {}
 
     def _fitted(self, target: Target, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Return the messages as short as the window asks, and as this conversation found that they have to be."""
@@ -148,8 +148,11 @@ class Conversation:
 
     def _shorten(self, messages: list[AnyMessage]) -> bool:
         """Send half of the prompt from now on; False if it cannot be made any shorter."""
-        self._most_tokens = most_tokens(messages) // 2
-        return shrunk(messages, most=self._most_tokens) != messages
+        shorter = shrunk(messages, most=half_of(messages))
+        if shorter == messages:
+            return False
+        self._most_tokens = most_tokens(shorter)
+        return True
 
     def _once(
         self, target: Target, system: Sequence[BaseMessage], messages: list[AnyMessage], invoke: Invoke

@@ -184,8 +184,11 @@ def _refused(error: ClientError) -> Failure:
     answer = error.response.get("Error", {})
     code = str(answer.get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    # An error event in mid-stream comes after a status of 200, and after output that may be billed.
-    in_stream = type(error).__name__ == "EventStreamError"
+    # An error event in mid-stream comes after output that may be billed. What names no code comes from something on the
+    # way, behind which the model may have done its work.
+    unsure = type(error).__name__ == "EventStreamError" or (
+        status >= _SERVER_ERROR and code.casefold() not in _KIND_BY_CODE
+    )
     if isinstance(error, ContextOverflowError):
         kind = FailureKind.OVERFLOW
     elif _PLEASE_WAIT in str(answer.get("Message", "")).casefold():
@@ -193,4 +196,4 @@ def _refused(error: ClientError) -> Failure:
     else:
         fallback = FailureKind.BUSY if status >= _SERVER_ERROR else FailureKind.INVALID
         kind = _KIND_BY_CODE.get(code.casefold(), _KIND_BY_STATUS.get(status, fallback))
-    return Failure(kind, code or type(error).__name__, may_be_billed=in_stream)
+    return Failure(kind, code or type(error).__name__, may_be_billed=unsure)

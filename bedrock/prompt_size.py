@@ -20,6 +20,11 @@ def most_tokens(messages: Sequence[BaseMessage]) -> int:
     return sum(map(_size, messages)) // _BYTES_PER_TOKEN + _TOOL_OVERHEAD_TOKENS
 
 
+def half_of(messages: Sequence[BaseMessage]) -> int:
+    """Return what half of a conversation has by the measure of `most_tokens`."""
+    return (most_tokens(messages) + _TOOL_OVERHEAD_TOKENS) // 2
+
+
 def shrunk(messages: Sequence[AnyMessage], *, most: int) -> list[AnyMessage]:
     """Return a shorter conversation that keeps its brief and its newest turns.
 

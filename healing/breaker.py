@@ -38,20 +38,28 @@ class CircuitBreaker:
                 if_not_exists=True,
             )
 
+    def rests(self, target: Target) -> bool:
+        """Whether a target is left alone at present."""
+        until = self._open_until(target)
+        return bool(until) and datetime.fromisoformat(until) > self._clock.now()
+
     def admits(self, target: Target) -> bool:
-        """Whether an attempt may go to a target; True for an open one makes the caller its probe."""
-        row = self._database.row("SELECT open_until FROM breakers WHERE model = ? AND region = ?", list(target))
-        if row is None or not row[0]:
+        """Whether an attempt may go to a target; True after a rest makes the caller its probe."""
+        until, now = self._open_until(target), self._clock.now()
+        if not until:
             return True
-        now = self._clock.now()
-        if datetime.fromisoformat(row[0]) > now:
+        if datetime.fromisoformat(until) > now:
             return False
         with self._database.transaction() as connection:
             claimed = connection.execute(
                 "UPDATE breakers SET open_until = ? WHERE model = ? AND region = ? AND open_until = ?",
-                [(now + _PROBE).isoformat(), *target, row[0]],
+                [(now + _PROBE).isoformat(), *target, until],
             )
             return claimed.rowcount == 1
+
+    def _open_until(self, target: Target) -> str:
+        row = self._database.row("SELECT open_until FROM breakers WHERE model = ? AND region = ?", list(target))
+        return str(row[0]) if row else ""
 
     def succeeded(self, target: Target) -> None:
         """Close the breaker of a target that answered."""

@@ -38,7 +38,11 @@ class CloudHealingStrategies:
 
     def admits(self, target: Target) -> bool:
         """Whether an attempt may go to a target: neither it nor its region is left alone."""
-        return self.breaker.admits(target) and self.breaker.admits(Target(_ANY_MODEL, target.region))
+        region = Target(_ANY_MODEL, target.region)
+        # Asked first, since only what is then really tried should be taken for a probe.
+        if self.breaker.rests(target) or self.breaker.rests(region):
+            return False
+        return self.breaker.admits(region) and self.breaker.admits(target)
 
     def succeeded(self, target: Target) -> None:
         """Close the breakers of a target that answered, and of its region."""

@@ -254,14 +254,12 @@ def _govern(talk: _Conversation) -> list[Call]:
     spend = talk.result(protocol.READ_SPEND)
     if spend is None:
         return [(protocol.READ_SPEND, {})]
-    measures = ["fewer_candidates", "shorter_context"] if spend["share"] < 0.95 else ["local_models"]  # noqa: PLR2004  # explained in the reasoning
     return [
         (
             protocol.COST_MEASURES,
             {
-                "measures": measures,
-                "reasoning": f"{spend['share']:.0%} of the {spend['scope']} budget is used;"
-                " models are given up only from 95 % on.",
+                "measures": ["fewer_candidates", "shorter_context"],
+                "reasoning": f"{spend['share']:.0%} of the {spend['scope']} budget is used.",
             },
         )
     ]

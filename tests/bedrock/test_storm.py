@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 GENERATIONS = 50
 FAILING = 0.6
-STORM = 54
-"""Its longest streak is one of eight failures, as is usual in so many calls: there is time for so many attempts."""
+STORM = 1
+"""Any number makes a storm like it."""
 READ_TIMEOUT_S = 1.5
 PLANTS = ("fern", "moss", "orchid", "cactus", "ivy", "palm")
 CASES = [{"plot": plot, "plant": PLANTS[plot % len(PLANTS)]} for plot in range(60)]

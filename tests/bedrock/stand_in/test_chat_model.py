@@ -151,20 +151,13 @@ def test_the_healer_retries_what_may_pass_once_and_nothing_else(incident: dict[s
     assert HealingPlan.model_validate(args).action == action
 
 
-@pytest.mark.parametrize(
-    ("share", "measures"),
-    [
-        (0.8, ["fewer_candidates", "shorter_context"]),
-        (0.94, ["fewer_candidates", "shorter_context"]),
-        (0.95, ["local_models"]),
-    ],
-)
-def test_the_cost_governor_gives_models_up_last(share: float, measures: list[str]) -> None:
+@pytest.mark.parametrize("share", [0.8, 0.99])
+def test_the_cost_governor_makes_work_cheaper_and_gives_up_no_models(share: float) -> None:
     assert only_call(ask(GOVERNOR, PLAIN_BRIEF)) == ("read_spend", {})
     spend = {"share": share, "scope": "daily", "calls": 40}
     name, args = only_call(ask(GOVERNOR, PLAIN_BRIEF, *called("read_spend", spend)))
     assert name == "CostMeasures"
-    assert CostMeasures.model_validate(args).measures == measures
+    assert CostMeasures.model_validate(args).measures == ["fewer_candidates", "shorter_context"]
 
 
 def test_it_uses_no_tokens_and_says_that_it_is_no_language_model() -> None:
