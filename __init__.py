@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .agents.cost_governor import CostGovernor
     from .agents.decision import BedrockDecisionEngine
     from .agents.healer import SelfHealer
-    from .bedrock.costs import CostTracker
-    from .bedrock.optimizer import CostOptimizer
-    from .bedrock.performance import ModelPerformanceTracker
-    from .bedrock.router import ModelRouter
-    from .bedrock.task import TaskContext
+    from .bedrock.money.costs import CostTracker
+    from .bedrock.routing.optimizer import CostOptimizer
+    from .bedrock.routing.performance import ModelPerformanceTracker
+    from .bedrock.routing.router import ModelRouter
+    from .bedrock.routing.task import TaskContext
     from .dna.engine import MutationEngine
     from .dna.events import EvolutionEvent
     from .dna.genes import Gene, GeneValue, choice, code, flag, integer, number, text
@@ -38,11 +38,11 @@ _HOMES = {
     "CostGovernor": ".agents.cost_governor",
     "BedrockDecisionEngine": ".agents.decision",
     "SelfHealer": ".agents.healer",
-    "CostTracker": ".bedrock.costs",
-    "CostOptimizer": ".bedrock.optimizer",
-    "ModelPerformanceTracker": ".bedrock.performance",
-    "ModelRouter": ".bedrock.router",
-    "TaskContext": ".bedrock.task",
+    "CostTracker": ".bedrock.money.costs",
+    "CostOptimizer": ".bedrock.routing.optimizer",
+    "ModelPerformanceTracker": ".bedrock.routing.performance",
+    "ModelRouter": ".bedrock.routing.router",
+    "TaskContext": ".bedrock.routing.task",
     "EvolutionEvent": ".dna.events",
     **dict.fromkeys(("Gene", "GeneValue", "choice", "code", "flag", "integer", "number", "text"), ".dna.genes"),
     "SystemDNA": ".dna.genome",

@@ -24,13 +24,13 @@ from .agents.advisor import EvolutionAdvisor
 from .agents.cost_governor import CostGovernor
 from .agents.decision import BedrockDecisionEngine
 from .agents.healer import SelfHealer
-from .bedrock.catalog import Catalog
+from .bedrock.aws.session import BedrockSession, credentials_found
 from .bedrock.gateway import ModelGateway
-from .bedrock.optimizer import CostOptimizer
-from .bedrock.performance import ModelPerformanceTracker
-from .bedrock.router import ModelRouter
-from .bedrock.session import BedrockSession, credentials_found
-from .bedrock.sqlite_ledger import SQLiteLedger
+from .bedrock.models.catalog import Catalog
+from .bedrock.money.sqlite_ledger import SQLiteLedger
+from .bedrock.routing.optimizer import CostOptimizer
+from .bedrock.routing.performance import ModelPerformanceTracker
+from .bedrock.routing.router import ModelRouter
 from .clock import Clock, IdSource, RandomIds, SystemClock
 from .dna.database import Database
 from .dna.engine import MutationEngine

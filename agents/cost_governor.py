@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from ..bedrock.gateway import ModelGateway, ModelTask
-from ..bedrock.ledger import Pressure
+from ..bedrock.money.ledger import Pressure
 from ..bedrock.protocol import brief_with
 from ..errors import BudgetExhausted
 from ..tools.desk import ReportDesk

@@ -16,14 +16,14 @@ from ..errors import MalformedAnswer
 from .answers import checked
 from .attempts import Attempts, NoAnswer
 from .failures import CALL_FAILURES, Failure, Target, classify
-from .ledger import Hold
 from .metering import metered
-from .performance import estimate
-from .prices import Tokens
+from .models.prices import Tokens
+from .money.ledger import Hold
 from .prompt_size import half_of, most_tokens, shrunk
-from .router import Choice
+from .routing.performance import estimate
+from .routing.router import Choice
+from .routing.task import TaskContext
 from .stand_in import STAND_IN
-from .task import TaskContext
 
 if TYPE_CHECKING:
     from .gateway import ModelGateway, ModelTask

@@ -12,17 +12,17 @@ from langchain_core.messages import AIMessage, BaseMessage
 from ..clock import Clock
 from ..errors import InvalidSetting, ModelCallFailed
 from ..settings import AGENTS, Settings
-from .catalog import Catalog
+from .aws.session import BedrockSession
 from .conversation import Conversation
 from .failures import Healing, Target
-from .ledger import Ledger
-from .performance import ModelPerformanceTracker
-from .prices import Tokens
+from .models.catalog import Catalog
+from .models.prices import Tokens
+from .money.ledger import Ledger
 from .prompt_size import most_tokens
-from .router import Choice, ModelRouter
-from .session import BedrockSession
+from .routing.performance import ModelPerformanceTracker
+from .routing.router import Choice, ModelRouter
+from .routing.task import TaskContext
 from .stand_in import StandIn
-from .task import TaskContext
 
 _LIKELY_OUTPUT_TOKENS = 1024
 """What an answer is expected to have when models are compared; the reservation covers what it may have at most."""

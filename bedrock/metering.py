@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .prices import Tokens
+from .models.prices import Tokens
 
 _MOST_TOKENS = 10**9
 """More than any model takes or gives: a greater count is no count."""

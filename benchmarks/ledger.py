@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bedrock_evolution.bedrock.prices import Tokens
-from bedrock_evolution.bedrock.sqlite_ledger import SQLiteLedger
+from bedrock_evolution.bedrock.models.prices import Tokens
+from bedrock_evolution.bedrock.money.sqlite_ledger import SQLiteLedger
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.settings import Budget

@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bedrock_evolution.bedrock.catalog import Catalog
-from bedrock_evolution.bedrock.optimizer import CostOptimizer
-from bedrock_evolution.bedrock.performance import Evidence, Outcome, after_call, estimate
-from bedrock_evolution.bedrock.prices import Tokens
-from bedrock_evolution.bedrock.router import ModelRouter, prior_success
-from bedrock_evolution.bedrock.task import TaskContext, band_of, complexity_of, family_name
+from bedrock_evolution.bedrock.models.catalog import Catalog
+from bedrock_evolution.bedrock.models.prices import Tokens
+from bedrock_evolution.bedrock.routing.optimizer import CostOptimizer
+from bedrock_evolution.bedrock.routing.performance import Evidence, Outcome, after_call, estimate
+from bedrock_evolution.bedrock.routing.router import ModelRouter, prior_success
+from bedrock_evolution.bedrock.routing.task import TaskContext, band_of, complexity_of, family_name
 from bedrock_evolution.settings import ModelCard, ModelPrice
 
 Floats = NDArray[np.float64]

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from ..bedrock.credential_failures import explaining
-from ..bedrock.credentials import bearer_token_set, client_config
+from ..bedrock.aws.credential_failures import explaining
+from ..bedrock.aws.credentials import bearer_token_set, client_config
 from ..bedrock.failures import Target
-from ..bedrock.model_ids import ModelId
+from ..bedrock.models.model_ids import ModelId
 from ..settings import RESIDENCIES, Settings
 from .check import Check, Job, answers
 

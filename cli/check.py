@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..bedrock.credential_failures import UNREACHABLE
+from ..bedrock.aws.credential_failures import UNREACHABLE
 from ..errors import EvolutionError
 
 LIMIT_S = 4.5

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import boto3
 
-from ..bedrock.catalog import Catalog
-from ..bedrock.credentials import bearer_token_set, credentials_found, signing_session
+from ..bedrock.aws.credentials import bearer_token_set, credentials_found, signing_session
 from ..bedrock.failures import Target
-from ..bedrock.prices import Tokens
+from ..bedrock.models.catalog import Catalog
+from ..bedrock.models.prices import Tokens
 from ..dna.database import SCHEME, Database
 from ..errors import EvolutionError, InvalidSetting
 from ..settings import AGENTS, MICRO, Settings

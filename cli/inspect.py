@@ -159,10 +159,10 @@ def costs(
     as_json: AsJson = False,
 ) -> None:
     """Show model spend, what it will be at the end of the day and month, alarms, and what would save money."""
-    from ..bedrock.catalog import Catalog
-    from ..bedrock.costs import CostTracker
-    from ..bedrock.performance import ModelPerformanceTracker
-    from ..bedrock.sqlite_ledger import SQLiteLedger
+    from ..bedrock.models.catalog import Catalog
+    from ..bedrock.money.costs import CostTracker
+    from ..bedrock.money.sqlite_ledger import SQLiteLedger
+    from ..bedrock.routing.performance import ModelPerformanceTracker
     from ..clock import RandomIds, SystemClock
     from ..settings import Budget, Settings
     from .report import CostReport, print_costs

@@ -15,8 +15,8 @@ from ..results import EvolutionResult, GeneChange
 from ..settings import MICRO
 
 if TYPE_CHECKING:
-    from ..bedrock.costs import Forecast, Saving
-    from ..bedrock.ledger import Alarm, Group
+    from ..bedrock.money.costs import Forecast, Saving
+    from ..bedrock.money.ledger import Alarm, Group
 
 _ENDINGS = {
     "done": "done",
@@ -164,7 +164,7 @@ def _in_dollars(record: Any, amount: str = "") -> dict[str, Any]:
 
 def print_costs(report: CostReport) -> None:
     """Print what the models cost, what they will, what to look at, and what would save money."""
-    from ..bedrock.costs import WINDOW_DAYS
+    from ..bedrock.money.costs import WINDOW_DAYS
 
     console = Console(highlight=False)
     console.print(_spend_table(report))

@@ -20,7 +20,7 @@ from botocore.exceptions import EventStreamError
 from langchain_core.messages import AIMessageChunk
 from langchain_core.tools import tool
 
-from bedrock_evolution.bedrock.session import BedrockSession
+from bedrock_evolution.bedrock.aws.session import BedrockSession
 from bedrock_evolution.graph.loading import load_app
 from bedrock_evolution.settings import MICRO, Settings
 from bedrock_evolution.testing import recorded

@@ -10,7 +10,7 @@ from bedrock_evolution.agents.cost_governor import CostGovernor
 from bedrock_evolution.agents.decision import BedrockDecisionEngine
 from bedrock_evolution.agents.healer import SelfHealer
 from bedrock_evolution.bedrock.gateway import ModelTask
-from bedrock_evolution.bedrock.ledger import Pressure
+from bedrock_evolution.bedrock.money.ledger import Pressure
 from tests.support.converse import Failure, Message, Respond
 from tests.support.model import ScriptedModel, tool_use
 from tests.support.stage import CANDIDATE, INCIDENT, Stage, advisor_desk, answering

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bedrock_evolution import Evolution, EvolutionResult, Score, Settings, number, text
-from bedrock_evolution.bedrock.ledger import Spend
+from bedrock_evolution.bedrock.money.ledger import Spend
 from bedrock_evolution.clock import CountedIds
 from bedrock_evolution.fitness.journal import TrialRecord
 from tests.support.bedrock_endpoint import BedrockEndpoint

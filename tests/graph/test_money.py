@@ -9,7 +9,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 
 from bedrock_evolution import Budget, Evolution, number, text
 from bedrock_evolution.bedrock.gateway import ModelTask
-from bedrock_evolution.bedrock.prices import Tokens
+from bedrock_evolution.bedrock.models.prices import Tokens
 from bedrock_evolution.clock import FixedClock
 from bedrock_evolution.errors import ExitCode
 from bedrock_evolution.prompts import prompt

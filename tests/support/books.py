@@ -7,7 +7,7 @@ from langchain.agents.middleware import ModelResponse
 from langchain_core.messages import HumanMessage
 
 from bedrock_evolution.bedrock.gateway import ModelTask
-from bedrock_evolution.bedrock.sqlite_ledger import HOLD_TTL_S, SQLiteLedger
+from bedrock_evolution.bedrock.money.sqlite_ledger import HOLD_TTL_S, SQLiteLedger
 from bedrock_evolution.clock import Clock, IdSource, RandomIds
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.settings import Budget

@@ -9,7 +9,7 @@ from bedrock_evolution.agents.cost_governor import CostGovernor
 from bedrock_evolution.agents.decision import BedrockDecisionEngine, DecisionResult
 from bedrock_evolution.agents.healer import HealingPlan, SelfHealer
 from bedrock_evolution.bedrock.gateway import ModelTask
-from bedrock_evolution.bedrock.ledger import Pressure
+from bedrock_evolution.bedrock.money.ledger import Pressure
 from tests.support.model import Call
 from tests.support.stage import CANDIDATE, INCIDENT, Stage, advisor_desk
 

@@ -1,0 +1,1 @@
+"""The models: what is known of each, by which id it is called, what it costs."""

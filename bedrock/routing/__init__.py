@@ -1,0 +1,1 @@
+"""Which model for which task: the router, and what it learns from."""
