@@ -183,7 +183,3 @@ class Ledger(Protocol):
             blocks: How many at most; none begins before the application's first call.
         """
         ...
-
-    def breakdown(self) -> list[tuple[str, str, str, Spend]]:
-        """Return the spend by day, agent and model, newest day first."""
-        ...

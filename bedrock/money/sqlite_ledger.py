@@ -222,11 +222,6 @@ class SQLiteLedger:
         """Return the micro-dollars spent in each of the last whole blocks of time; see `Ledger.paces`."""
         return self._calls.paces(self._now(), block_s=block_s, blocks=blocks)
 
-    def breakdown(self) -> list[tuple[str, str, str, Spend]]:
-        """Return the spend by day, agent and model, newest day first."""
-        groups = self._calls.spend_by("day", "agent", "model", since="")
-        return [(day, agent, model, group.spend) for group in groups for day, agent, model in [group.names]]
-
     def _now(self) -> datetime:
         return self._clock.now().astimezone(UTC)
 

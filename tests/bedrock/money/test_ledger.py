@@ -632,21 +632,21 @@ def test_the_day_is_that_of_utc_whatever_the_zone_of_the_clock(path: Path) -> No
     evening = FixedClock(datetime(2026, 3, 31, 23, tzinfo=timezone(timedelta(hours=-5))))
     ledger = opened(path, evening)
     reserve(ledger, 1.0)
-    assert ledger.breakdown()[0][0] == "2026-04-01"
+    assert ledger.spend_by("day")[0].names == ("2026-04-01",)
     assert ledger.month_spend() == held(1.0)
 
 
 # -- reading
 
 
-def test_the_breakdown_is_by_day_agent_and_model(path: Path, clock: FixedClock) -> None:
+def test_spend_is_told_by_day_agent_and_model(path: Path, clock: FixedClock) -> None:
     ledger = opened(path, clock)
     ledger.keep(reserve(ledger, 0.1), error="lost")
     ledger.settle(reserve(ledger, 0.3), tokens=Tokens(10, 5), micro_usd=200_000)
     ledger.void(reserve(ledger, 0.3, agent="healer"), error="refused")
     clock.moment += timedelta(days=1)
     reserve(ledger, 0.2, agent="decision")
-    assert ledger.breakdown() == [
+    assert [(*group.names, group.spend) for group in ledger.spend_by("day", "agent", "model")] == [
         ("2026-03-02", "decision", "model", held(0.2)),
         ("2026-03-01", "advisor", "model", Spend(300_000, 2, 1, 10, 5, unconfirmed_micro_usd=100_000)),
         ("2026-03-01", "healer", "model", FAILED),
