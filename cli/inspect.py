@@ -20,23 +20,29 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
-    """Show the live DNA, the runs, and what waits for a person."""
+    """Show the live DNA, the runs, what waits for a person, and which models are left alone after failures."""
     from ..clock import SystemClock
     from ..fitness.journal import Journal
     from ..governance.approvals import Approvals
+    from ..healing.breaker import CircuitBreaker
 
     database, dna_store = open_store(store)
     name = chosen_app(dna_store, app)
     head = dna_store.head(name)
     runs = Journal(database, SystemClock()).runs(name)
     waiting = Approvals(database, SystemClock()).listed(name, pending_only=True)
+    resting = CircuitBreaker(database, SystemClock()).resting()
     if as_json:
         live = (
             None
             if head is None
             else {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness}
         )
-        print_json({"app": name, "live": live, "runs": runs, "approvals": waiting})
+        models = [
+            {"model": model, "region": region, "until": until, "error": error}
+            for (model, region), until, error in resting
+        ]
+        print_json({"app": name, "live": live, "runs": runs, "approvals": waiting, "resting": models})
         return
     if head is not None:
         print(
@@ -58,6 +64,9 @@ def status(app: App = None, store: Store = None, as_json: AsJson = False) -> Non
     )
     for approval in waiting:
         print(f"waiting: {approval.approval_id} of {approval.run_id}: {approval.question['why']}")
+    for (model, region), until, error in resting:
+        what = "every model" if model == "*" else model
+        print(f"left alone until {until:%H:%M:%S} UTC: {what} in {region}, after {error}")
 
 
 def history(

@@ -59,7 +59,7 @@ def test_every_command_works_on_the_store_and_prints_one_object(cli, evolved, mo
     assert status["app"] == "climber"
     assert status["live"]["checksum"] == result["dna_checksum"]
     assert [run["run_id"] for run in status["runs"]] == [result["run_id"]]
-    assert status["approvals"] == []
+    assert status["approvals"] == status["resting"] == []
 
     generations = cli("history", "--json", *STORE).json["generations"]
     assert [row["generation"] for row in generations] == list(range(newest, -1, -1))
