@@ -39,7 +39,7 @@ def status(app: App = None, store: Store = None, as_json: AsJson = False) -> Non
             else {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness}
         )
         models = [
-            {"model": model, "region": region, "until": until, "error": error}
+            {"model": model, "region": region, "until": until.isoformat(), "error": error}
             for (model, region), until, error in resting
         ]
         print_json({"app": name, "live": live, "runs": runs, "approvals": waiting, "resting": models})

@@ -2,9 +2,14 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 
+from bedrock_evolution.bedrock.failures import Target
+from bedrock_evolution.clock import SystemClock
+from bedrock_evolution.dna.database import Database
+from bedrock_evolution.healing.breaker import CircuitBreaker
 from tests.apps import APPS
 from tests.cli.command import Running, execute
 
@@ -131,6 +136,16 @@ def test_a_run_shows_what_changed_and_what_it_cost(cli):
     for shown in ("what changed", "before -> after", "sealed test", "done · 5 generations", "$0.0000"):
         assert shown in answer.out
     assert "the stand-in (rules, no language model)" in answer.err
+
+
+def test_status_names_what_is_left_alone_after_failures(cli, tmp_path):
+    run(cli, CLIMBER, "--generations", "1")
+    breaker = CircuitBreaker(Database(tmp_path / "store.db"), SystemClock())
+    breaker.failed(Target("*", "us-east-1"), "EndpointConnectionError", limit=1)
+    [resting] = cli("status", "--json", *STORE).json["resting"]
+    assert (resting["model"], resting["region"], resting["error"]) == ("*", "us-east-1", "EndpointConnectionError")
+    assert datetime.fromisoformat(resting["until"]) > datetime.now(UTC)
+    assert "every model in us-east-1, after EndpointConnectionError" in cli("status", *STORE).out
 
 
 def test_a_run_goes_on_from_the_live_dna(cli):
