@@ -93,6 +93,10 @@ class BudgetExhausted(EvolutionError):
     exit_code = ExitCode.STOPPED_BY_BUDGET
 
 
+class SpendExhausted(BudgetExhausted):
+    """A model call does not fit a money cap: the run pauses where it is, and goes on when the budget does."""
+
+
 class ModelCallFailed(EvolutionError):
     """A model call failed or was refused before it was sent."""
 

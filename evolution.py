@@ -417,6 +417,7 @@ class Evolution:
     def _streamed(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
         services, config = self._services, self._config(run_id, generations)
         services.journal.set_status(run_id, "running")
+        services.gateway.ledger.give_up(run_id)  # calls of a process that died: this one is the run's only worker
         seen: dict[str, Any] = dict(self._durable.get_state(config).values)
         trials = services.journal.count_trials(run_id)
         try:
@@ -440,9 +441,15 @@ class Evolution:
             raise
         finally:
             self._control = RunControl()
+            services.gateway.ledger.give_up(run_id)
         state = self._durable.get_state(config)
         if state.tasks:
-            yield self._stopped(run_id, "waiting", seen)
+            values = [pause.value for task in state.tasks for pause in task.interrupts]
+            spent = next((value for value in values if isinstance(value, dict) and "budget" in value), None)
+            if spent is None:
+                yield self._stopped(run_id, "waiting", seen)
+            else:
+                yield self._stopped(run_id, "budget", seen | {"message": f"{spent['budget']} {spent['hint']}"})
             return
         # Recorded here too: a process that died after its report was stored and before the checkpoint is resumed
         # without another report.

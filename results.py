@@ -62,6 +62,8 @@ class EvolutionResult:
     cost_usd: float
     model_calls: int
     failed_model_calls: int
+    stand_in_trials: int
+    """Trials that the stand-in proposed, because no model did or none is asked."""
     model: str
     dna_checksum: str
     dna_generation: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,8 @@ from .errors import InvalidSetting
 
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
+
+_PREFIX = "BEDROCK_EVOLUTION_"
 
 ModelMode = Literal["bedrock", "local"]
 
@@ -139,7 +143,7 @@ class Settings(BaseSettings):
     """Everything that can be set without touching the application's code."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BEDROCK_EVOLUTION_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -199,6 +203,7 @@ class Settings(BaseSettings):
         Raises:
             InvalidSetting: Names the setting, the value, what is allowed and how to fix it.
         """
+        _check_environment()
         located = _reading(_nearest_pyproject(near or Path.cwd()))
         try:
             return located(**{name: value for name, value in given.items() if value is not None})
@@ -214,7 +219,7 @@ class Settings(BaseSettings):
         if outside:
             raise ValueError(
                 f"region {outside[0]!r} lies outside the residency {self.residency!r},"
-                f" whose regions begin with {' or '.join(allowed)}"
+                f" whose regions begin with {' or '.join(allowed)}; set `regions` to regions inside it"
             )
         return self
 
@@ -233,6 +238,19 @@ _HINT = (
     "Set it in the constructor, as BEDROCK_EVOLUTION_<NAME> in the environment,"
     " or under [tool.bedrock-evolution] in pyproject.toml."
 )
+
+
+def _check_environment() -> None:
+    """Refuse variables that look like settings and are none: a misspelt residency must not go unnoticed."""
+    known = [f"{_PREFIX}{name.upper()}" for name in (*Settings.model_fields, "app")]
+    for name in os.environ:
+        setting = name.upper().partition("__")[0]
+        if setting.startswith(_PREFIX) and setting not in known:
+            near = get_close_matches(setting, known, n=1)
+            raise InvalidSetting(
+                f"the environment has {name}, which is no setting.",
+                hint=f"Did you mean {near[0]}?" if near else "Unset it.",
+            )
 
 
 def _reading(pyproject: Path | None) -> type[Settings]:
@@ -277,6 +295,8 @@ def _explained(error: ValidationError) -> str:
     name = ".".join(map(str, wrong["loc"]))
     if not name:
         return f"the settings contradict each other: {wrong['msg'].removeprefix('Value error, ')}."
+    if wrong["type"] == "missing":
+        return f"setting {name!r} is missing."
     if wrong["type"] == "extra_forbidden":
         fields = Autonomy.model_fields if wrong["loc"][0] == "autonomy" else Settings.model_fields
         return f"unknown setting {name!r}; there are: {', '.join(fields)}."

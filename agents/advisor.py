@@ -73,7 +73,7 @@ class EvolutionAdvisor:
             trend: Validation fitness of the live DNA in the newest generations, oldest first.
 
         Raises:
-            BudgetExhausted: A model call does not fit a cap.
+            SpendExhausted: A model call does not fit a cap.
         """
 
         def unusable(advice: Advice) -> str:

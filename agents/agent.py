@@ -128,7 +128,7 @@ class Agent(Generic[Answer]):
             The answer; the stand-in's, if the model gave no usable one in the attempts it has.
 
         Raises:
-            BudgetExhausted: A model call does not fit a cap.
+            SpendExhausted: A model call does not fit a cap.
         """
         messages: list[AnyMessage] = [HumanMessage(brief)]
         conversation = desk.conversation = self._gateway.open(desk.task, [self._system, *messages])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from ..bedrock.gateway import ModelGateway, ModelTask
 from ..bedrock.money.ledger import Pressure
 from ..bedrock.protocol import brief_with
-from ..errors import BudgetExhausted
+from ..errors import SpendExhausted
 from ..tools.desk import ReportDesk
 from ..tools.reports import read_spend
 from .agent import Agent
@@ -59,7 +59,7 @@ class CostGovernor:
         brief = brief_with("Spend has passed a threshold.", {"scope": pressure.scope})
         try:
             reply = self._agent.run(brief, ReportDesk(task, report))
-        except BudgetExhausted:
+        except SpendExhausted:
             # What is left does not pay for asking, and may pay for the cheaper work.
             reply = self._agent.run(brief, ReportDesk(replace(task, local_only=True), report))
         return list(dict.fromkeys([*reply.answer.measures, "shorter_context"]))

@@ -52,7 +52,7 @@ class BedrockDecisionEngine:
             task: The run to bill, and what the router knows.
 
         Raises:
-            BudgetExhausted: A model call does not fit a cap.
+            SpendExhausted: A model call does not fit a cap.
         """
         brief = brief_with("Judge this candidate.", {"mutation_id": candidate["mutation_id"]})
         return self._agent.run(brief, ReportDesk(task, candidate))

@@ -42,7 +42,7 @@ class SelfHealer:
             task: The run to bill, and what the router knows.
 
         Raises:
-            BudgetExhausted: A model call does not fit a cap.
+            SpendExhausted: A model call does not fit a cap.
         """
         brief = brief_with("A step failed. Plan what to do.", {"node": incident["node"]})
         return self._agent.run(brief, ReportDesk(task, incident))

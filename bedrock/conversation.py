@@ -89,7 +89,7 @@ class Conversation:
             The model's response, or the stand-in's where no attempt succeeded in time.
 
         Raises:
-            BudgetExhausted: An attempt's worst case does not fit a cap; that attempt was not sent.
+            SpendExhausted: An attempt's worst case does not fit a cap; that attempt was not sent.
             MalformedAnswer: The model answered, but not in a form that can be read as a message.
         """
         given = list(messages)
@@ -109,7 +109,7 @@ class Conversation:
             except NoAnswer as last:
                 if not attempts.prepare(last):
                     log.warning(
-                        "agent=<%s> failures=<%d> last=<%s> | no attempt succeeded, the stand-in answers",
+                        "agent=<%s> failed_attempts=<%d> reason=<%s> | the stand-in answers",
                         self._task.agent,
                         len(attempts.failures),
                         last,
@@ -217,7 +217,7 @@ class Conversation:
 
     def _failed(self, target: Target, failure: Failure) -> None:
         self._gateway.healing.failed(target, failure)
-        log.warning(
+        log.info(
             "agent=<%s> model=<%s> region=<%s> kind=<%s> error=<%s> | attempt failed",
             self._task.agent,
             target.model,

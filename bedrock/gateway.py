@@ -28,6 +28,10 @@ _LIKELY_OUTPUT_TOKENS = 1024
 """What an answer is expected to have when models are compared; the reservation covers what it may have at most."""
 
 
+_CALLS_OF_A_CONVERSATION = 4
+"""How many calls at their worst case should fit what is left of a budget."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelTask:
     """What a conversation with a model is for."""
@@ -40,6 +44,8 @@ class ModelTask:
     """What the router had learned when this generation began: kept in the graph's state, so a replay routes alike."""
     pressure: float = 0.0
     """Share of the budget that was used then."""
+    room_micro_usd: int | None = None
+    """What was left of the budget then; None without a budget."""
 
 
 class ModelGateway:
@@ -140,12 +146,24 @@ class ModelGateway:
         return min(self._settings.max_tokens, self.catalog.card(model).max_output_tokens)
 
     def _ranked(self, task: ModelTask, context: TaskContext) -> list[Choice]:
-        ranked = self.router.rank(context, task.routing, pressure=task.pressure)
+        ranked = self._affordable(task, context, self.router.rank(context, task.routing, pressure=task.pressure))
         pinned = self._settings.pinned_model(task.agent)
         if pinned is None:
             return ranked
         first = Choice(pinned, f"{task.agent} is bound to it by the settings", 1.0)
         return [first, *(choice for choice in ranked if choice.model_id != pinned)]
+
+    def _affordable(self, task: ModelTask, context: TaskContext, ranked: list[Choice]) -> list[Choice]:
+        """Leave out models that a small budget would stop at, as long as there are others."""
+        if task.room_micro_usd is None:
+            return ranked
+
+        def worst_micro_usd(choice: Choice) -> int:
+            most = Tokens(context.input_tokens, self.max_output(choice.model_id))
+            return self.catalog.cost_micro_usd(choice.model_id, most)
+
+        room = task.room_micro_usd / _CALLS_OF_A_CONVERSATION
+        return [choice for choice in ranked if worst_micro_usd(choice) <= room] or sorted(ranked, key=worst_micro_usd)
 
     def _callable(self, target: Target) -> bool:
         try:

@@ -53,6 +53,11 @@ def print_result(result: EvolutionResult, *, again: str, store: str) -> None:
     work = f"{result.generations} generations · {result.trials} trials · {result.evaluations} evaluations"
     spend = f"{result.model_calls} model calls · ${result.cost_usd:.4f}"
     console.print(f"{_ENDINGS[result.status]} · {work} · {spend}", style="bold")
+    if result.model == "bedrock" and result.stand_in_trials:
+        console.print(
+            f"The stand-in proposed {result.stand_in_trials} of the {result.trials} trials:"
+            " models did not answer, or gave no usable answer. `bedrock-evolution costs` shows the failed calls."
+        )
     if result.message:
         console.print(result.message)
     if result.approval is not None:

@@ -71,7 +71,7 @@ def _followed(items: Iterator[Progress | EvolutionResult], *, quiet: bool, local
 
 @contextmanager
 def _stopped_by_ctrl_c(evolution: Evolution) -> Iterator[None]:
-    """Stop after the current step at the first Ctrl-C, at once at the second."""
+    """Stop after the current step at the first Ctrl-C or SIGTERM, at once at the second Ctrl-C."""
 
     def stop(*_: object) -> None:
         evolution.stop()
@@ -79,8 +79,9 @@ def _stopped_by_ctrl_c(evolution: Evolution) -> Iterator[None]:
         # Not print: the signal may have come while something else was writing to the same buffer.
         os.write(2, b"\nstopping after the current step; Ctrl-C again stops at once\n")
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -227,6 +227,15 @@ class Journal:
         row = self._database.row("SELECT count(*) FROM trials WHERE run_id = ? AND status != 'proposed'", [run_id])
         return int(row[0]) if row else 0
 
+    def count_proposed_by(self, run_id: str, proposer: str) -> int:
+        """Return how many of the candidates that a run has decided on have an origin that begins so."""
+        row = self._database.row(
+            "SELECT count(*) FROM trials WHERE run_id = ? AND status != 'proposed'"
+            " AND json_extract(document, '$.about.origin') LIKE ? || '%'",
+            [run_id, proposer],
+        )
+        return int(row[0]) if row else 0
+
     def _trials(self, where: str, parameters: Sequence[Any]) -> list[TrialRecord]:
         rows = self._database.rows(
             f"SELECT generation, slot, genes, status, fitness, document FROM trials WHERE {where}",  # noqa: S608  # no outside text

@@ -26,12 +26,16 @@ _RATIONALE_CHARS = 160
 def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Choose this generation's cost measures, and fix what the router knows in it."""
     if services.gateway.local:
-        return {"measures": [], "routing": {}, "pressure": 0.0}
+        return {"measures": [], "routing": {}, "pressure": 0.0, "room_micro_usd": None}
     pressure = services.gateway.ledger.pressure(state["run_id"])
     routing = services.gateway.tracker.snapshot()
-    task = model_task("cost_governor", {**state, "routing": dict(routing), "pressure": pressure.share})
-    measures = services.governor.govern(pressure, task=task)
-    return {"measures": measures, "routing": routing, "pressure": pressure.share}
+    known: EvolutionState = {
+        "routing": dict(routing),
+        "pressure": pressure.share,
+        "room_micro_usd": pressure.room_micro_usd,
+    }
+    measures = services.governor.govern(pressure, task=model_task("cost_governor", {**state, **known}))
+    return {"measures": measures, **known}
 
 
 def advise(services: Services, state: EvolutionState) -> dict[str, Any]:

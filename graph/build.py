@@ -9,8 +9,9 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import interrupt
 
-from ..errors import BudgetExhausted, EvolutionError, StoreError, UsageError
+from ..errors import BudgetExhausted, EvolutionError, SpendExhausted, StoreError, UsageError
 from ..healing.incident import incident_of
 from . import routes
 from .advise import advise, govern
@@ -25,7 +26,7 @@ Node = Callable[[Services, EvolutionState], dict[str, Any]]
 EvolutionGraph = CompiledStateGraph[EvolutionState, None, EvolutionInput, EvolutionOutput]
 
 _STEPS: dict[str, tuple[Node, routes.Route, tuple[str, ...]]] = {
-    "observe": (observe, routes.after_observe, ("govern",)),
+    "observe": (observe, routes.to("govern"), ("govern",)),
     "govern": (govern, routes.to("advise"), ("advise",)),
     "advise": (advise, routes.to("trial"), ("trial",)),
     "trial": (trial, routes.to("decide"), ("decide",)),
@@ -49,22 +50,31 @@ def build(services: Services, checkpointer: BaseCheckpointSaver[str] | None = No
     for name, (node, route, targets) in _STEPS.items():
         graph.add_node(name, partial(_guarded, name, node, services))
         graph.add_conditional_edges(name, routes.unless_failed(route), [*targets, "heal", "report"])
-    graph.add_node("heal", partial(heal, services))
+    graph.add_node("heal", partial(_paused_by_budget, heal, services))
     graph.add_node("report", partial(report, services))
     graph.add_edge(START, "begin")
-    graph.add_edge("begin", "observe")
+    graph.add_conditional_edges("begin", routes.after_begin, ["observe", "report"])
     graph.add_conditional_edges("heal", routes.after_heal, [*_STEPS, "report"])
     graph.add_edge("report", END)
     return graph.compile(checkpointer=checkpointer, name="evolution")
 
 
+def _paused_by_budget(node: Node, services: Services, state: EvolutionState) -> dict[str, Any]:
+    """Run a node; where a model call fits no cap, interrupt the graph, and run it again when the graph is resumed."""
+    while True:
+        try:
+            return node(services, state)
+        except SpendExhausted as spent:
+            interrupt({"budget": spent.message, "hint": spent.hint})
+
+
 def _guarded(name: str, node: Node, services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Run a node; turn its failures into state that routes read: a spent budget, or an incident for the healer.
+    """Run a node; turn its failures into state that routes read: no evaluations left, or an incident for the healer.
 
     What only the caller can mend (bad input) is raised to the caller.
     """
     try:
-        update = node(services, state)
+        update = _paused_by_budget(node, services, state)
     except BudgetExhausted as spent:
         return {"status": "budget", "message": str(spent)}
     except EvolutionError as error:

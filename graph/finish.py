@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..bedrock.stand_in import STAND_IN
 from ..dna.events import EventDraft
 from ..dna.genome import SystemDNA
 from ..errors import BudgetExhausted, EvaluationFailed
@@ -93,6 +94,7 @@ def summed_up(services: Services, state: EvolutionState) -> dict[str, Any]:
         "cost_usd": spend.micro_usd / MICRO,
         "model_calls": spend.calls,
         "failed_model_calls": spend.failed_calls,
+        "stand_in_trials": services.journal.count_proposed_by(run_id, STAND_IN),
         "model": "local" if services.gateway.local else "bedrock",
         "cases": services.cases.sizes,
     }

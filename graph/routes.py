@@ -25,9 +25,9 @@ def to(node: str) -> Route:
     return lambda _: node
 
 
-def after_observe(state: EvolutionState) -> str:
-    """Work on the generation, or report when all of them are done."""
-    return "govern" if state["generation"] <= state["generations"] else "report"
+def after_begin(state: EvolutionState) -> str:
+    """Begin the next generation, or report again when all of them are done."""
+    return "observe" if state["generation"] < state["generations"] else "report"
 
 
 def after_decide(state: EvolutionState) -> str:

@@ -157,4 +157,5 @@ def model_task(agent: str, state: EvolutionState) -> ModelTask:
         local_only="local_models" in state.get("measures", []),
         routing=state.get("routing", {}),
         pressure=state.get("pressure", 0.0),
+        room_micro_usd=state.get("room_micro_usd"),
     )

@@ -90,6 +90,8 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     """What the model router had learned when this generation began: what it was routed by, and a replay is."""
     pressure: float
     """Share of the budget closest to its limit that was used then."""
+    room_micro_usd: int | None
+    """What was left of it."""
     pool: list[PoolEntry]
     tests: int
     """How many candidates were put to the promotion rule; each makes the next one stricter."""

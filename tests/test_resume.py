@@ -48,6 +48,17 @@ def test_a_run_that_died_between_its_report_and_the_last_checkpoint_is_done(tmp_
     assert run.status == "done"
 
 
+def test_resuming_a_finished_run_uses_up_no_generation(tmp_path):
+    evolution = app(tmp_path)
+    evolution.settings = evolution.settings.model_copy(update={"autonomy": Autonomy()})
+    run = evolution.run(2, seed=1, progress=False)
+    for _ in range(3):
+        assert evolution.resume(run.run_id, progress=False) == run
+    evolution.resume(run.run_id, generations=4, progress=False)
+    trials = evolution._services.journal.recent_trials(run.run_id, before=99, limit=999)
+    assert {trial.generation for trial in trials} == {1, 2, 3, 4}
+
+
 def test_other_rules_are_refused_and_nothing_is_changed(tmp_path):
     waiting = app(tmp_path).run(3, seed=1, progress=False)
     with pytest.raises(UsageError, match="alpha changed since run"):

@@ -106,6 +106,22 @@ def test_a_region_outside_the_residency_is_refused_by_name(pyproject: Path, resi
         Settings.load(near=pyproject, residency=residency, regions=(region,))
 
 
+def test_a_misspelt_variable_is_refused_with_the_nearest_setting(
+    pyproject: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEDROCK_EVOLUTION_RESIDENCE", "eu")
+    with pytest.raises(InvalidSetting, match="the environment has BEDROCK_EVOLUTION_RESIDENCE") as refused:
+        Settings.load(near=pyproject)
+    assert refused.value.hint == "Did you mean BEDROCK_EVOLUTION_RESIDENCY?"
+
+
+def test_the_name_of_the_application_for_studio_is_no_misspelt_setting(
+    pyproject: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEDROCK_EVOLUTION_APP", "app.py:evolution")
+    assert Settings.load(near=pyproject).candidates == 4
+
+
 def test_the_users_own_model_is_read_from_pyproject(pyproject: Path) -> None:
     write(
         pyproject,

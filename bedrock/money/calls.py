@@ -111,6 +111,10 @@ class Calls:
         """Return the open calls whose hold has run out."""
         return list(self._found(connection, "status = 'held' AND expires_at <= ?", at))
 
+    def held(self, connection: sqlite3.Connection, run_id: str) -> list[CallRecord]:
+        """Return the open calls of a run."""
+        return list(self._found(connection, "status = 'held' AND run_id = ?", run_id))
+
     def _found(self, connection: sqlite3.Connection, where: str, value: str) -> Iterator[CallRecord]:
         return (CallRecord(*row) for row in connection.execute(_RECORD + where, [self._app, value]).fetchall())
 

@@ -49,11 +49,13 @@ class Pressure:
         share: Spent and held, as a share of the cap; 0 without caps.
         scope: Which cap, such as `daily`; `no` without caps.
         calls: Calls that it covers.
+        room_micro_usd: What is left under the tightest of the caps that all agents share; None without any.
     """
 
     share: float
     scope: str
     calls: int
+    room_micro_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Ledger(Protocol):
             key: Names this attempt: reserving again under the same key, while the hold is open, returns that hold.
 
         Raises:
-            BudgetExhausted: Spent plus held plus this would pass a cap; nothing was set aside.
+            SpendExhausted: Spent plus held plus this would pass a cap; nothing was set aside.
             UsageError: The amount is negative, or the key names a call of another amount or one that is closed.
         """
         ...
@@ -144,6 +146,10 @@ class Ledger(Protocol):
 
     def keep(self, hold: Hold, *, error: str) -> None:
         """Count a hold as spent, unconfirmed: the answer was lost, and the call may be billed."""
+        ...
+
+    def give_up(self, run_id: str) -> None:
+        """Count what a run still holds as spent, unconfirmed: nobody waits for those calls any longer."""
         ...
 
     def run_spend(self, run_id: str) -> Spend:

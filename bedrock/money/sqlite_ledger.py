@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from ...clock import Clock, IdSource
 from ...dna.database import Database
-from ...errors import BudgetExhausted, UsageError
+from ...errors import SpendExhausted, UsageError
 from ...settings import MICRO, Budget
 from ..models.prices import Tokens
 from .accounts import Account, Accounts, Posting, accounts_of, agents_account, dollars, micro, reached
@@ -98,7 +99,7 @@ class SQLiteLedger:
             raised = self._accounts.sound(connection, alarms)
         _tell(raised)
         if refusals:
-            raise BudgetExhausted(refusals[0].message, hint=_HINTS.get(refusals[0].scope, _NEXT_DAY))
+            raise SpendExhausted(refusals[0].message, hint=_HINTS.get(refusals[0].scope, _NEXT_DAY))
         return hold
 
     def _admitted(
@@ -137,6 +138,12 @@ class SQLiteLedger:
     def keep(self, hold: Hold, *, error: str) -> None:
         """Count a hold as spent, unconfirmed: the answer was lost, and the call may be billed."""
         self._close(hold, "lost", error=error)
+
+    def give_up(self, run_id: str) -> None:
+        """Count what a run still holds as spent, unconfirmed; see `Ledger.give_up`."""
+        with self._database.transaction() as connection:
+            for call in self._calls.held(connection, run_id):
+                self._end(connection, call, "expired", error="given up")
 
     def _close(
         self, hold: Hold, status: Status, *, used: Posting | None = None, error: str = "", latency_ms: int = 0
@@ -201,14 +208,19 @@ class SQLiteLedger:
     def pressure(self, run_id: str) -> Pressure:
         """Return how far the cap closest to its limit is used up, as a run sees it."""
         day = self._today()
+        shared = accounts_of(self.budget, run_id=run_id, agent="", day=day)
         agents = [agents_account(self.budget, agent, day) for agent in self.budget.agent_daily_usd]
-        pressures = [Pressure(0.0, "no", 0)]
-        for account in [*accounts_of(self.budget, run_id=run_id, agent="", day=day), *agents]:
-            if account.cap is not None:
-                spend = self._accounts.spend(account.scope, account.period)
-                share = spend.micro_usd / account.cap if account.cap else 1.0
-                pressures.append(Pressure(share, account.scope, spend.calls))
-        return max(pressures, key=lambda pressure: pressure.share)
+        tightest = Pressure(0.0, "no", 0)
+        rooms = [cap] if (cap := micro(self.budget.call_usd)) is not None else []
+        for account in [*shared, *agents]:
+            if account.cap is None:
+                continue
+            spend = self._accounts.spend(account.scope, account.period)
+            share = spend.micro_usd / account.cap if account.cap else 1.0
+            tightest = max(tightest, Pressure(share, account.scope, spend.calls), key=lambda found: found.share)
+            if account in shared:
+                rooms.append(max(0, account.cap - spend.micro_usd))
+        return replace(tightest, room_micro_usd=min(rooms, default=None))
 
     def alarms(self) -> list[Alarm]:
         """Return the alarms, newest first; each cap raises one of a kind in each of its periods."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from bedrock_evolution import Budget, Evolution, number, text
+from bedrock_evolution import Budget, Evolution, EvolutionResult, number, text
 from bedrock_evolution.bedrock.gateway import ModelTask
 from bedrock_evolution.bedrock.models.prices import Tokens
 from bedrock_evolution.clock import FixedClock
@@ -29,12 +29,14 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield endpoint
 
 
-def application(folder: Path, endpoint: BedrockEndpoint, *, clock: FixedClock, budget: Budget) -> Evolution:
+def application(
+    folder: Path, endpoint: BedrockEndpoint, *, clock: FixedClock, budget: Budget, models: tuple[str, ...] = MODELS
+) -> Evolution:
     settings = Settings(
         model="bedrock",
         endpoint_url=endpoint.url,
         regions=("us-east-1",),
-        models=MODELS,
+        models=models,
         candidates=2,
         max_tokens=512,
         store=f"sqlite:///{folder / 'money.db'}",
@@ -50,25 +52,54 @@ def application(folder: Path, endpoint: BedrockEndpoint, *, clock: FixedClock, b
     )
 
 
-def test_a_spent_budget_pauses_the_run_and_the_next_day_it_goes_on(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+def test_a_spent_budget_pauses_the_run_where_it_is_and_the_next_day_it_goes_on(
+    tmp_path: Path, endpoint: BedrockEndpoint
+) -> None:
     clock = FixedClock(NOON)
-    app = application(tmp_path, endpoint, clock=clock, budget=Budget(daily_usd=0.03))
+    app = application(tmp_path, endpoint, clock=clock, budget=Budget(daily_usd=0.05), models=MODELS[:1])
     paused = app.run(6, seed=1, progress=False)
     assert (paused.status, paused.exit_code) == ("budget", ExitCode.STOPPED_BY_BUDGET)
-    assert 0 < paused.cost_usd <= 0.03
+    assert "does not allow this call of advisor" in paused.message
+    assert 0 < paused.cost_usd <= 0.05
     again = app.resume(paused.run_id, progress=False)
     assert again.status == "budget", "the day is not over"
-    statuses = []
     for _ in range(10):
         clock.moment += timedelta(days=1)
         again = app.resume(paused.run_id, progress=False)
-        statuses.append(again.status)
         if again.status == "done":
             break
-    assert statuses[-1] == "done"
+    assert again.status == "done"
     days = app._database.rows("SELECT day, sum(cost_micro_usd) FROM calls GROUP BY day")
     assert len(days) >= 2
-    assert all(spent <= 0.03 * MICRO for _, spent in days)
+    assert all(spent <= 0.05 * MICRO for _, spent in days)
+    assert generations_with_trials(app, again) == {1, 2, 3, 4, 5, 6}, "no generation was skipped by a pause"
+
+
+def generations_with_trials(app: Evolution, result: EvolutionResult) -> set[int]:
+    journal = app._services.journal
+    return {trial.generation for trial in journal.recent_trials(result.run_id, before=99, limit=999)}
+
+
+def test_a_raised_budget_goes_on_at_the_refused_call(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+    small, large = Budget(run_usd=0.001), Budget(run_usd=5)
+    paused = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=small, models=MODELS[:1]).run(
+        3, seed=1, progress=False
+    )
+    assert (paused.status, paused.model_calls) == ("budget", 0)
+    app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=large, models=MODELS[:1])
+    result = app.resume(paused.run_id, progress=False)
+    assert result.status == "done"
+    whole = application(tmp_path / "whole", endpoint, clock=FixedClock(NOON), budget=large, models=MODELS[:1]).run(
+        3, seed=1, progress=False
+    )
+    assert (result.trials, result.dna_checksum) == (whole.trials, whole.dna_checksum)
+
+
+def test_a_small_budget_buys_smaller_models_before_it_stops_the_run(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
+    app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget(run_usd=0.02))
+    result = app.run(3, seed=1, progress=False)
+    assert (result.status, result.failed_model_calls) == ("done", 0)
+    assert {model for (model,) in app._database.rows("SELECT model FROM calls")} == {f"us.{MODELS[1]}"}
 
 
 def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path, endpoint: BedrockEndpoint) -> None:

@@ -569,18 +569,21 @@ def test_pressure_is_that_of_the_cap_closest_to_its_limit(path: Path, clock: Fix
     reserve(ledger, 0.3)
     assert ledger.pressure("run-1") == Pressure(0.0, "no", 0)
     for caps, expected in (
-        ({"daily_usd": 1.0}, Pressure(0.4, "daily", 2)),
-        ({"daily_usd": 1.0, "run_usd": 0.6}, Pressure(0.5, "run", 1)),
-        ({"daily_usd": 1.0, "monthly_usd": 0.5}, Pressure(0.8, "monthly", 2)),
-        ({"daily_usd": 1.0, "agent_daily_usd": {"advisor": 3.0, "healer": 0.1}}, Pressure(1.0, "daily healer", 1)),
-        ({"call_usd": 0.0001}, Pressure(0.0, "no", 0)),
-        ({"daily_usd": 0.0}, Pressure(1.0, "daily", 2)),
-        ({"daily_usd": 0.1}, Pressure(4.0, "daily", 2)),
+        ({"daily_usd": 1.0}, Pressure(0.4, "daily", 2, 600_000)),
+        ({"daily_usd": 1.0, "run_usd": 0.6}, Pressure(0.5, "run", 1, 300_000)),
+        ({"daily_usd": 1.0, "monthly_usd": 0.5}, Pressure(0.8, "monthly", 2, 100_000)),
+        (
+            {"daily_usd": 1.0, "agent_daily_usd": {"advisor": 3.0, "healer": 0.1}},
+            Pressure(1.0, "daily healer", 1, 600_000),
+        ),
+        ({"call_usd": 0.0001}, Pressure(0.0, "no", 0, 100)),
+        ({"daily_usd": 0.0}, Pressure(1.0, "daily", 2, 0)),
+        ({"daily_usd": 0.1}, Pressure(4.0, "daily", 2, 0)),
     ):
         ledger.budget = Budget(**caps)
         assert ledger.pressure("run-1") == expected
     ledger.budget = Budget(run_usd=1.0)
-    assert ledger.pressure("run-2") == Pressure(0.0, "no", 0)
+    assert ledger.pressure("run-2") == Pressure(0.0, "no", 0, 1_000_000)
 
 
 # -- days and months
@@ -728,3 +731,15 @@ def test_nothing_the_ledger_does_for_a_call_reads_all_calls(path: Path, clock: F
 def test_the_sqlite_ledger_is_a_ledger(path: Path, clock: FixedClock) -> None:
     ledger: Ledger = opened(path, clock)
     assert isinstance(ledger, SQLiteLedger)
+
+
+def test_what_a_run_gave_up_counts_as_spent_until_its_answer_comes_after_all(path: Path, clock: FixedClock) -> None:
+    ledger = opened(path, clock)
+    mine, others = reserve(ledger, 0.3, run="run-1"), reserve(ledger, 0.2, run="run-2")
+    ledger.give_up("run-1")
+    assert ledger.run_spend("run-1").unconfirmed_micro_usd == 300_000
+    assert ledger.run_spend("run-2") == held(0.2)
+    ledger.settle(mine, tokens=Tokens(10, 5), micro_usd=70)
+    assert (ledger.run_spend("run-1").micro_usd, ledger.run_spend("run-1").unconfirmed_micro_usd) == (70, 0)
+    ledger.void(others, error="refused")
+    assert balances(Database(path)) == added_up(Database(path))
