@@ -140,6 +140,6 @@ def _within(seconds: float, work: Callable[[], Answer]) -> Answer:
     try:
         return done.result(seconds)
     except TimeoutError as error:
-        if done.done():
-            raise
+        if done.done():  # the error is the work's own, or the answer came at the last moment
+            return done.result()
         raise NoAnswer("another attempt took too long; it goes on by itself, and pays what it costs") from error

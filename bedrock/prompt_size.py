@@ -46,7 +46,7 @@ def shrunk(messages: Sequence[AnyMessage], *, most: int) -> list[AnyMessage]:
         longest = max(range(len(kept)), key=lambda place: len(kept[place].text) * _splittable(kept[place]))
         if not _splittable(kept[longest]) or len(kept[longest].text) <= _SHORTEST:
             break
-        half = kept[longest].text[: len(kept[longest].text) // 2].removesuffix(_LEFT_OUT)
+        half = kept[longest].text[: len(kept[longest].text) // 2]
         kept[longest] = kept[longest].model_copy(update={"content": half + _LEFT_OUT})
     return kept
 

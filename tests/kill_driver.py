@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,12 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from bedrock_evolution.dna.database import Database
 from tests.garden import garden, slow_grow
+from tests.support.forked import in_child
 
 GENERATIONS = 4
 WORKERS = 3
 EVALUATIONS = "SELECT genes, part, case_index, sample, value FROM evaluations ORDER BY 1, 2, 3, 4"
 EVENTS = "SELECT seq, json_extract(document, '$.kind'), json_extract(document, '$.mutation_id') FROM events ORDER BY 1"
-
-
-def in_child(work: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            print(f"child failed: {error!r}", file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return child
 
 
 def start(folder: Path) -> None:

@@ -62,9 +62,9 @@ class Running:
             assert time.monotonic() < deadline, f"it did not say {text!r}: {told}"
             time.sleep(0.01)
 
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal, by default that of Ctrl-C."""
+        self.process.send_signal(number)
 
     def end(self) -> Answer:
         """Wait for the end, and kill a command that does not come to it."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from datetime import UTC, datetime
 
 import pytest
@@ -229,14 +230,17 @@ def test_code_4_when_the_evaluations_are_spent(tmp_path):
     assert result["baseline_test_fitness"] is not None
 
 
-def test_ctrl_c_stops_after_the_step_says_how_to_resume_and_the_resumed_run_is_the_uninterrupted_one(cli, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_a_signal_stops_after_the_step_says_how_to_resume_and_the_resumed_run_is_the_uninterrupted_one(
+    cli, tmp_path, number
+):
     (tmp_path / "whole").mkdir()
     options = ["--generations", "3", "--seed", "4", *STORE]
     whole = Running(tmp_path / "whole", "run", SLOW, "--json", *options)
 
     interrupted = Running(tmp_path, "run", SLOW, *options)
     interrupted.wait_for("scoring")
-    interrupted.interrupt()
+    interrupted.interrupt(number)
     answer = interrupted.end()
     assert answer.code == 1
     assert "stopping after the current step" in answer.err

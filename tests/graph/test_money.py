@@ -10,11 +10,13 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from bedrock_evolution import Budget, Evolution, EvolutionResult, number, text
 from bedrock_evolution.bedrock.gateway import ModelTask
 from bedrock_evolution.bedrock.models.prices import Tokens
+from bedrock_evolution.cli.report import print_result
 from bedrock_evolution.clock import FixedClock
 from bedrock_evolution.errors import ExitCode
 from bedrock_evolution.prompts import prompt
 from bedrock_evolution.settings import MICRO, Settings
 from tests.support.bedrock_endpoint import BedrockEndpoint
+from tests.support.converse import Failure
 from tests.support.model import ScriptedModel
 from tests.support.stage import with_dummy_aws
 
@@ -100,6 +102,34 @@ def test_a_small_budget_buys_smaller_models_before_it_stops_the_run(tmp_path: Pa
     result = app.run(3, seed=1, progress=False)
     assert (result.status, result.failed_model_calls) == ("done", 0)
     assert {model for (model,) in app._database.rows("SELECT model FROM calls")} == {f"us.{MODELS[1]}"}
+
+
+def test_calls_of_a_process_that_died_count_as_spent_when_the_run_goes_on(
+    tmp_path: Path, endpoint: BedrockEndpoint
+) -> None:
+    app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget())
+    result = app.run(1, seed=1, progress=False)
+    ledger = app._services.gateway.ledger
+    ledger.reserve(run_id=result.run_id, agent="advisor", model=MODELS[0], micro_usd=12_345)
+    app.resume(result.run_id, progress=False)
+    spend = ledger.run_spend(result.run_id)
+    assert (spend.held_micro_usd, spend.unconfirmed_micro_usd) == (0, 12_345)
+
+
+def test_a_run_tells_how_much_of_it_was_the_stand_ins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_dummy_aws(monkeypatch)
+    results = {}
+    for name, respond in (("well", ScriptedModel()), ("ill", lambda request: Failure("AccessDeniedException"))):
+        with BedrockEndpoint(respond) as endpoint:
+            app = application(tmp_path / name, endpoint, clock=FixedClock(NOON), budget=Budget())
+            results[name] = app.run(1, seed=1, progress=False)
+    assert results["well"].stand_in_trials == 0 < results["well"].trials
+    assert results["ill"].stand_in_trials == results["ill"].trials > 0
+    for result, said in ((results["well"], False), (results["ill"], True)):
+        print_result(result, again="app.py", store="")
+        assert ("The stand-in proposed" in capsys.readouterr().out) is said
 
 
 def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path, endpoint: BedrockEndpoint) -> None:

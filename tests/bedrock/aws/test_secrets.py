@@ -47,7 +47,7 @@ PASSWORD = "endpoint-CANARY-password"
 ASSUMED = ("ASIACANARYCANARY0003", "assumed-CANARY-secret/key", "assumed-CANARY-session/token")
 ROLE = "arn:aws:iam::123456789012:role/evolution"
 REGIONS = ("us-east-1", "us-west-2")
-LOGGERS = ("bedrock_evolution", "langchain", "langgraph", "langchain_aws", "stamina")
+LOGGERS = ("bedrock_evolution", "langchain", "langgraph", "langchain_aws")
 WAYS = {
     "",
     "ThrottlingException",

@@ -24,24 +24,13 @@ from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import BudgetExhausted
 from bedrock_evolution.settings import MICRO
 from tests.support.books import APP, added_up, balances, opened
+from tests.support.forked import in_child
 
 AMOUNT = 1000
 """Micro-dollars held for every call."""
 CLOCK = FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
 DAILY = (APP, "daily", "2026-03-01")
 _FORK = multiprocessing.get_context("fork")
-
-
-def in_child(work: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            print(f"child failed: {error!r}", file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return child
 
 
 def ledger_at(path: Path, cap: int) -> Ledger:
