@@ -77,6 +77,12 @@ class StaleParent(EvolutionError):
     """The live DNA changed since the mutation was made: compare-and-set lost, nothing was written."""
 
 
+class SafeModeActive(EvolutionError):
+    """Nothing changes until a person lifts safe mode."""
+
+    exit_code = ExitCode.WAITING_FOR_APPROVAL
+
+
 class IntegrityError(EvolutionError):
     """Stored data does not match its checksum."""
 
@@ -85,6 +91,10 @@ class IntegrityError(EvolutionError):
 
 class EvaluationFailed(EvolutionError):
     """The evaluator raised, timed out or returned something that is no score."""
+
+
+class LiveGenesFailed(EvaluationFailed):
+    """The live genes cannot be scored any more, though they could when they were promoted."""
 
 
 class BudgetExhausted(EvolutionError):
@@ -109,3 +119,24 @@ class UnknownPrice(ModelCallFailed):
     """No price is known for a model, so a call cannot be admitted to a budget."""
 
     exit_code = ExitCode.USAGE
+
+
+class ReplayDiverged(EvolutionError):
+    """A replay did something else than the run on record.
+
+    Args:
+        message: What differs.
+        step: Where, such as `3/advisor`.
+        number: Which call or record of that step, from 1.
+        expected: What is on record.
+        found: What the replay did.
+    """
+
+    def __init__(
+        self, message: str, *, step: str, number: int = 0, expected: object = None, found: object = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.number = number
+        self.expected = expected
+        self.found = found

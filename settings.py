@@ -78,7 +78,10 @@ class Autonomy(BaseModel):
         engine_above: Risk from which the decision engine is asked; below it a rule approves.
         ask_above: Risk from which a person is asked whatever the engine says.
         min_confidence: A verdict of the engine below this confidence goes to a person.
-        always_ask: Genes whose change always needs a person; a name may end in `*`.
+        always_ask: What always needs a person: names of genes, which may end in `*`, or `category:` and the name of a
+            category of mutations.
+        never: What evolution may not change at all, named in the same way.
+        approval_hours: Hours after which an unanswered question to a person expires; the change is not made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +90,33 @@ class Autonomy(BaseModel):
     ask_above: float = Field(default=0.85, ge=0, le=1)
     min_confidence: float = Field(default=0.6, ge=0, le=1)
     always_ask: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    approval_hours: float = Field(default=168.0, gt=0, le=87_600)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Autonomy:
+        if self.engine_above > self.ask_above:
+            raise ValueError(
+                f"engine_above={self.engine_above} lies above ask_above={self.ask_above}; a person is asked last"
+            )
+        return self
+
+
+class Safety(BaseModel):
+    """When live genes are rolled back without a person, and when nothing changes any more.
+
+    Args:
+        alpha: Bound on the probability that genes which are no worse are ever rolled back, over all changes of an
+            application.
+        reference: Outcomes of the earlier genes that are needed before new ones are compared with them.
+        max_rollbacks: Automatic rollbacks, without a change between them that lasted, after which safe mode begins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    reference: int = Field(default=30, ge=10)
+    max_rollbacks: int = Field(default=3, ge=1)
 
 
 class ModelPrice(BaseModel):
@@ -191,6 +221,12 @@ class Settings(BaseSettings):
     max_failed_trials: int = Field(default=8, ge=1)
     """Failed trials in a row after which a run stops."""
     autonomy: Autonomy = Autonomy()
+    safety: Safety = Safety()
+    audit_anchor: Path | None = None
+    """File that the signed heads of the record are written to; by default beside the store. On another disk, or where
+    only appending is allowed, it proves more."""
+    audit_key: Path | None = None
+    """File with the private Ed25519 key that signs them; made when missing, by default beside the store."""
 
     @classmethod
     def load(cls, *, near: Path | None = None, **given: Any) -> Settings:
@@ -298,6 +334,7 @@ def _explained(error: ValidationError) -> str:
     if wrong["type"] == "missing":
         return f"setting {name!r} is missing."
     if wrong["type"] == "extra_forbidden":
-        fields = Autonomy.model_fields if wrong["loc"][0] == "autonomy" else Settings.model_fields
+        nested: dict[str, type[BaseModel]] = {"autonomy": Autonomy, "safety": Safety}
+        fields = nested.get(str(wrong["loc"][0]), Settings).model_fields
         return f"unknown setting {name!r}; there are: {', '.join(fields)}."
     return f"setting {name!r} is {wrong['input']!r}: {wrong['msg']}."

@@ -48,7 +48,7 @@ def filled(path: Path, calls: int) -> tuple[Database, SQLiteLedger]:
     """Open a ledger that has so many calls on record."""
     database, ledger = opened(path)
     for begin in range(0, calls, _BATCH):
-        with database.transaction():
+        with database.transaction("tables"):
             for _ in range(begin, min(begin + _BATCH, calls)):
                 call(ledger)
     return database, ledger
@@ -66,12 +66,12 @@ def timed(ledger: SQLiteLedger, calls: int) -> list[float]:
 
 def disk_ms(database: Database, transactions: int) -> float:
     """Return the milliseconds that two transactions take which write one row each."""
-    with database.transaction() as connection:
+    with database.transaction("tables") as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS scratch (number INTEGER)")
     times = []
     for number in range(2 * transactions):
         began = time.perf_counter()
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.execute("INSERT INTO scratch VALUES (?)", [number])
         times.append(1000 * (time.perf_counter() - began))
     return 2 * statistics.median(times)

@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Write a JSON-plain value in its one canonical spelling.
@@ -24,7 +26,7 @@ def canonical_json(value: Any) -> str:
         ValueError: A number is NaN or infinite.
         TypeError: The value is not JSON-plain.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def storable(text: str) -> str:

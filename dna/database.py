@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 from sqlite_utils import Database as Tables
 
 from ..errors import StoreError, UsageError
+from .commit_points import CommitPoint, Reached, unwatched
 
 APPLICATION_ID = 0x42_45_56_4F
 """Marks our files (SQLite's `application_id` header field): "BEVO"."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEME = "sqlite:///"
 _BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01
@@ -34,13 +35,11 @@ class Database:
         path: The file; it and its folder are created when missing.
 
     Raises:
-        StoreError: Not writable, not a database, not ours, from a newer version, or damaged.
+        StoreError: Not writable, not a database, not ours, from another version, or damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        self._depth = 0
+        self._prepare(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -55,6 +54,23 @@ class Database:
         except StoreError:
             self.close()
             raise
+
+    def _prepare(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._afterwards: list[Callable[[], None]] = []
+        self.reached: Reached = unwatched
+        """Told just before and just after each durable write."""
+
+    @classmethod
+    def in_memory(cls) -> Database:
+        """Return an empty database that is gone with this object: for what must leave no trace, such as a replay."""
+        database = cls.__new__(cls)
+        database._prepare(Path(":memory:"))  # noqa: SLF001  # of the same class
+        database._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)  # noqa: SLF001  # of the same class
+        weakref.finalize(database, database._connection.close)  # noqa: SLF001
+        return database
 
     @classmethod
     def from_url(cls, url: str) -> Database:
@@ -91,6 +107,11 @@ class Database:
             if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"{self.path} was written by a newer version (schema {version}).", hint="Upgrade bedrock-evolution."
+                )
+            if version < SCHEMA_VERSION and not empty:
+                raise StoreError(
+                    f"{self.path} was written by an older version (schema {version}).",
+                    hint="Name another store, or go on with the version that wrote it; it was not changed.",
                 )
             if damage != ["ok"]:
                 told = " ".join(" ".join(damage).split())
@@ -154,8 +175,11 @@ class Database:
         return StoreError(f"the store {self.path} cannot be used: {message.rstrip('.')}.", hint=hint)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, point: CommitPoint) -> Iterator[sqlite3.Connection]:
         """Hold the write lock for a block: all of it is stored, or nothing. Nested blocks join the outer one.
+
+        Args:
+            point: Names the write, for whoever watches (`reached`).
 
         Raises:
             StoreError: SQLite refused; nothing was written.
@@ -168,7 +192,9 @@ class Database:
                     self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 if outer:
+                    self.reached(point, "before")
                     self._connection.execute("COMMIT")
+                    self.reached(point, "after")
             except sqlite3.Error as error:
                 self._rollback(outer)
                 raise self._wrapped(error) from error
@@ -180,10 +206,23 @@ class Database:
                 raise
             finally:
                 self._depth -= 1
+            if outer:
+                self._finish()
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Do something once the transaction under way is stored; forget it if that is not."""
+        self._afterwards.append(work)
+
+    def _finish(self) -> None:
+        waiting, self._afterwards = self._afterwards, []
+        for work in waiting:
+            work()
 
     def _rollback(self, outer: bool) -> None:
-        if outer and self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        if outer:
+            self._afterwards = []
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query.
@@ -203,9 +242,22 @@ class Database:
         return found[0] if found else None
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read several things as of one moment; what others write meanwhile is not seen."""
+        with self._lock:
+            outer = not self._connection.in_transaction
+            if outer:
+                self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if outer:
+                    self._connection.execute("COMMIT")
+
+    @contextmanager
     def tables(self) -> Iterator[Tables]:
         """Create tables and indexes inside a transaction, with sqlite-utils."""
-        with self.transaction() as connection:
+        with self.transaction("tables") as connection:
             yield Tables(connection, execute_plugins=False)
 
     @contextmanager
@@ -217,12 +269,27 @@ class Database:
         Raises:
             UsageError: Somebody else holds it.
         """
-        path = self.path.with_name(f"{self.path.name}.{name}.lock")
+        path = self._lock_file(name)
         with closing(self._locked(path, name)):
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+
+    def leased(self, name: str) -> bool:
+        """Whether somebody holds a piece of work at present; asking keeps nobody from it."""
+        path = self._lock_file(name)
+        if not path.exists():
+            return False
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as lock:
+                lock.execute("SELECT 1 FROM sqlite_master")
+        except sqlite3.OperationalError as error:
+            return "locked" in str(error)
+        return False
+
+    def _lock_file(self, name: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{name}.lock")
 
     def _locked(self, path: Path, name: str) -> sqlite3.Connection:
         try:

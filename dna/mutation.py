@@ -12,6 +12,9 @@ from .canonical import checksum
 from .frozen import FREEZE, THAW
 from .genes import GeneValue
 
+MUTATION_PREFIX = "m-"
+"""What the id of every mutation begins with; those of declarations and rollbacks begin otherwise."""
+
 
 class Mutation(BaseModel):
     """A set of gene values proposed to replace those of one particular DNA."""
@@ -31,4 +34,4 @@ class Mutation(BaseModel):
     @cached_property
     def id(self) -> str:
         """A hash of parent and changes: the same proposal is the same mutation."""
-        return "m-" + checksum({"parent": self.parent, "changes": dict(self.changes)})[:20]
+        return MUTATION_PREFIX + checksum({"parent": self.parent, "changes": dict(self.changes)})[:20]

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
 
 from pydantic import ValidationError
 
-from ..errors import IntegrityError, InvalidGene, StaleParent, UnknownRun
+from ..errors import IntegrityError, StaleParent, UnknownRun
+from .anchor import HeadAnchor
 from .database import Database
-from .events import GENESIS, EventDraft, EvolutionEvent
-from .genes import GeneValue
+from .events import GENESIS, EventDraft, EventRow, EvolutionEvent, digest_of, linked
 from .genome import SystemDNA
 
 _PAGE = 1000
-
-
-class EventRow(NamedTuple):
-    """The columns an event is found by."""
-
-    app: str
-    seq: int
-    key: str
-    hash: str
+_ROWS_PAGE = 200
+"""Small enough that what was read is still in the processor's cache when it is hashed."""
+_ALTERED = "The store was altered: `bedrock-evolution audit verify` tells more; restore it from a copy."
+# As bytes, because a text that is no UTF-8 could not be read, let alone be named.
+_ROWS = (
+    "SELECT seq, CAST(kind AS BLOB), CAST(key AS BLOB), CAST(hash AS BLOB), CAST(document AS BLOB) FROM events"
+    " WHERE app = ? AND seq > ? AND typeof(seq) = 'integer' ORDER BY seq LIMIT ?"
+)
 
 
 class SQLiteDNAStore:
@@ -32,10 +32,12 @@ class SQLiteDNAStore:
 
     Args:
         database: The opened file.
+        anchor: Where the head of the record is signed after each event; None signs nothing.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, anchor: HeadAnchor | None = None) -> None:
         self._database = database
+        self.anchor = anchor
         with database.tables() as tables:
             tables.table("dna").create(
                 {"app": str, "generation": int, "checksum": str, "parent": str, "mutation": str, "document": str},
@@ -44,11 +46,12 @@ class SQLiteDNAStore:
             )
             tables.table("dna").create_index(["app", "mutation"], if_not_exists=True)
             tables.table("events").create(
-                {"app": str, "seq": int, "key": str, "hash": str, "document": str},
+                {"app": str, "seq": int, "kind": str, "key": str, "hash": str, "document": str},
                 pk=("app", "seq"),
                 if_not_exists=True,
             )
             tables.table("events").create_index(["app", "key"], unique=True, if_not_exists=True)
+            tables.table("events").create_index(["app", "kind", "seq"], if_not_exists=True)
 
     def head(self, app: str) -> SystemDNA | None:
         """See `DNAStore.head`."""
@@ -59,17 +62,17 @@ class SQLiteDNAStore:
 
     def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
         """See `DNAStore.commit`."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("dna.commit") as connection:
             known = connection.execute(
                 "SELECT checksum, document FROM dna WHERE app = ? AND mutation = ? AND parent IS ?",
                 [dna.app, dna.mutation, expected],
             ).fetchone()
-            if known is not None and dna.mutation is not None:
-                # Its event is known too, unless another run proposed the very same mutation and has its own to tell.
-                _chain(connection, event)
-                return _read(*known)
             head = self.head(dna.app)
             live = head.checksum if head else None
+            if known is not None and dna.mutation is not None and (live == known[0] or self.event(dna.app, event.key)):
+                # Its event is known too, unless another run proposed the very same mutation and has its own to tell.
+                self._record(connection, event)
+                return _read(*known)
             if live != expected:
                 raise StaleParent(
                     f"the live DNA of {dna.app!r} is {str(live)[:12]}, not {str(expected)[:12]}:"
@@ -80,7 +83,7 @@ class SQLiteDNAStore:
                 "INSERT INTO dna (app, generation, checksum, parent, mutation, document) VALUES (?, ?, ?, ?, ?, ?)",
                 [dna.app, dna.generation, dna.checksum, dna.parent, dna.mutation, _write(dna)],
             )
-            _chain(connection, event)
+            self._record(connection, event)
         return dna
 
     def snapshot(self, app: str, generation: int) -> SystemDNA:
@@ -101,61 +104,132 @@ class SQLiteDNAStore:
 
     def append(self, event: EventDraft) -> EvolutionEvent:
         """See `DNAStore.append`."""
-        with self._database.transaction() as connection:
-            return _chain(connection, event)
+        with self._database.transaction("event.append") as connection:
+            return self._record(connection, event)
+
+    def _record(self, connection: sqlite3.Connection, draft: EventDraft) -> EvolutionEvent:
+        if (anchor := self.anchor) is None:
+            return _chain(connection, draft)[0]
+        if not anchor.ready:
+            anchor.prepare(known=connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None)
+        event, new = _chain(connection, draft)
+        if new:
+            self._database.afterwards(lambda: anchor.sign(event.app, event.seq, event.hash))
+        return event
+
+    def sign_head(self, app: str) -> None:
+        """Sign what a process that died could not: the present head, where the newest signed one is an earlier one.
+
+        Raises:
+            IntegrityError: The record does not go on from the newest signed head; nothing was signed.
+            StoreError: The key or the anchor cannot be used.
+        """
+        if self.anchor is None or self._database.row("SELECT 1 FROM events WHERE app = ? LIMIT 1", [app]) is None:
+            return
+        self.anchor.prepare(known=True)
+        signed = self.anchor.newest(app)
+        count, head = (signed.number, signed.head) if signed else (0, GENESIS)
+        try:
+            self._holds(app, count, head)
+            for page in self.event_rows(app, after=count):
+                for row in page:
+                    _, head = linked(row, app, count + 1, head)
+                    count += 1
+            if strays := self.unnumbered(app):
+                raise IntegrityError(f"{strays} of its records have no valid number")
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"the record of {app!r} does not go on from its newest signed head: {error.message}.",
+                hint="`bedrock-evolution audit verify` tells more; restore the store from a copy.",
+            ) from error
+        if signed is None or count > signed.number:
+            self.anchor.sign(app, count, head)
+
+    def _holds(self, app: str, count: int, head: str) -> None:
+        """Check that the event of a signed number is the one that was signed."""
+        if not count:
+            return
+        row = self._database.row("SELECT hash FROM events WHERE app = ? AND seq = ?", [app, count])
+        if row is None:
+            raise IntegrityError(f"{count} events were signed, and event {count} is missing")
+        if row[0] != head:
+            raise IntegrityError(f"event {count} is not the one that was signed")
 
     def events(self, app: str, *, after: int = 0) -> Iterator[EvolutionEvent]:
         """See `DNAStore.events`."""
-        for _, event in self.event_rows(app, after=after):
-            yield event
-
-    def event_rows(self, app: str, *, after: int = 0) -> Iterator[tuple[EventRow, EvolutionEvent]]:
-        """Yield the events with the columns of their rows, which an audit compares with them."""
         while rows := self._database.rows(
-            "SELECT app, seq, key, hash, document FROM events WHERE app = ? AND seq > ? ORDER BY seq LIMIT ?",
-            [app, after, _PAGE],
+            "SELECT seq, document, hash FROM events WHERE app = ? AND seq > ? ORDER BY seq LIMIT ?", [app, after, _PAGE]
         ):
-            for *columns, document in rows:
-                row = EventRow(*columns)
-                yield row, _event(row.seq, document)
-            after = rows[-1][1]
+            for row in rows:
+                yield _event(*row)
+            after = rows[-1][0]
 
-    def restore(self, app: str, generation: int, event: EventDraft) -> SystemDNA:
-        """See `DNAStore.restore`."""
-        with self._database.transaction():
-            old, head = self.snapshot(app, generation), self.head(app)
-            if head is None:
-                raise UnknownRun(f"{app!r} has no DNA.", hint="Run it once first.")
-            values = {name: gene.value for name, gene in old.genes.items() if name in head.genes}
-            for name, value in values.items():
-                _still_allowed(head, name, value)
-            restored = head.successor(values, mutation=f"restore-{generation}", fitness=old.fitness)
-            return self.commit(head.checksum, restored, event)
+    def event(self, app: str, key: str) -> EvolutionEvent | None:
+        """See `DNAStore.event`."""
+        row = self._database.row("SELECT seq, document, hash FROM events WHERE app = ? AND key = ?", [app, key])
+        return None if row is None else _event(*row)
+
+    def recent(self, app: str, kinds: Sequence[str], *, limit: int) -> list[EvolutionEvent]:
+        """See `DNAStore.recent`."""
+        places = ", ".join("?" for _ in kinds)
+        rows = self._database.rows(
+            f"SELECT seq, document, hash FROM events WHERE app = ? AND kind IN ({places})"  # noqa: S608  # only marks
+            " ORDER BY seq DESC LIMIT ?",
+            [app, *kinds, limit],
+        )
+        return [_event(*row) for row in rows]
+
+    def events_from(self, app: str, number: int, *, limit: int) -> list[EvolutionEvent]:
+        """Return the event of a number and those after it, `limit` in all."""
+        return list(islice(self.events(app, after=number - 1), limit))
+
+    def count(self, app: str) -> int:
+        """Return how many events an application has."""
+        row = self._database.row("SELECT max(seq) FROM events WHERE app = ? AND typeof(seq) = 'integer'", [app])
+        return int(row[0] or 0) if row else 0
+
+    def event_rows(self, app: str, *, after: int = 0) -> Iterator[list[EventRow]]:
+        """Yield the numbered rows of the record in pages, oldest first, for an audit to judge."""
+        while rows := self._database.rows(_ROWS, [app, after, _ROWS_PAGE]):
+            yield rows
+            after = rows[-1][0]
+
+    def unnumbered(self, app: str) -> int:
+        """Count the rows that no reading meets, because what they have for a number is none."""
+        row = self._database.row(
+            "SELECT count(*) FROM events WHERE app = ? AND (typeof(seq) <> 'integer' OR seq < 1)", [app]
+        )
+        return int(row[0]) if row else 0
 
     def lineage(self, app: str) -> Iterator[SystemDNA]:
-        """Yield every generation, oldest first."""
+        """Yield every generation, oldest first.
+
+        Raises:
+            IntegrityError: One does not match its checksum or its row.
+        """
         after = -1
         while rows := self._database.rows(
-            "SELECT generation, checksum, document FROM dna WHERE app = ? AND generation > ?"
+            "SELECT checksum, document, generation, parent, mutation FROM dna WHERE app = ? AND generation > ?"
             " ORDER BY generation LIMIT ?",
             [app, after, _PAGE],
         ):
-            for _, checksum, document in rows:
-                yield _read(checksum, document)
-            after = rows[-1][0]
+            for checksum, document, *columns in rows:
+                dna = _read(checksum, document)
+                if [dna.generation, dna.parent, dna.mutation] != columns or dna.app != app:
+                    raise IntegrityError(
+                        f"generation {columns[0]} of {app!r} was altered: its content does not match its row.",
+                        hint=_ALTERED,
+                    )
+                yield dna
+            after = rows[-1][2]
+
+    def one_moment(self) -> AbstractContextManager[None]:
+        """Let several readings in a block see the store as of one moment."""
+        return self._database.snapshot()
 
     def apps(self) -> list[str]:
         """Return the names of the applications in this file."""
         return [row[0] for row in self._database.rows("SELECT DISTINCT app FROM dna ORDER BY app")]
-
-
-def _still_allowed(head: SystemDNA, name: str, value: GeneValue) -> None:
-    try:
-        head.genes[name].check(value)
-    except InvalidGene as error:
-        raise InvalidGene(
-            f"gene {name!r} had {error.message}.", hint="The application declares other bounds by now."
-        ) from None
 
 
 def _write(dna: SystemDNA) -> str:
@@ -175,26 +249,32 @@ def _read(checksum: str, document: str) -> SystemDNA:
     return dna
 
 
-def _event(seq: int, document: str) -> EvolutionEvent:
+def _event(seq: int, document: str, digest: str) -> EvolutionEvent:
     try:
-        return EvolutionEvent.model_validate_json(document)
-    except ValidationError as error:
-        raise IntegrityError(f"event {seq} cannot be read: {error}", hint="The store was altered.") from error
+        whole = digest_of(document) == digest
+        event = EvolutionEvent.read(document, digest)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"event {seq} cannot be read: {error}", hint=_ALTERED) from error
+    if not whole or event.seq != seq:
+        raise IntegrityError(f"event {seq} was altered: its content does not match its hash.", hint=_ALTERED)
+    return event
 
 
-def _chain(connection: sqlite3.Connection, draft: EventDraft) -> EvolutionEvent:
-    known = connection.execute(
-        "SELECT seq, document FROM events WHERE app = ? AND key = ?", [draft.app, draft.key]
-    ).fetchone()
-    if known is not None:
-        return _event(*known)
+def _chain(connection: sqlite3.Connection, draft: EventDraft) -> tuple[EvolutionEvent, bool]:
+    """Return the event of a draft as it is stored, and whether it is new."""
     last = connection.execute(
-        "SELECT seq, hash FROM events WHERE app = ? ORDER BY seq DESC LIMIT 1", [draft.app]
+        "SELECT seq, hash FROM events WHERE app = ? AND typeof(seq) = 'integer' ORDER BY seq DESC LIMIT 1", [draft.app]
     ).fetchone()
     seq, previous = last or (0, GENESIS)
-    event = EvolutionEvent.chain(draft, seq=seq + 1, previous=previous)
-    connection.execute(
-        "INSERT INTO events (app, seq, key, hash, document) VALUES (?, ?, ?, ?, ?)",
-        [event.app, event.seq, event.key, event.hash, event.model_dump_json()],
+    event, document = EvolutionEvent.sealed(draft, seq=seq + 1, previous=previous)
+    added = connection.execute(
+        "INSERT INTO events (app, seq, kind, key, hash, document) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (app, key) DO NOTHING",
+        [event.app, event.seq, event.kind, event.key, event.hash, document],
     )
-    return event
+    if added.rowcount:
+        return event, True
+    known = connection.execute(
+        "SELECT seq, document, hash FROM events WHERE app = ? AND key = ?", [draft.app, draft.key]
+    ).fetchone()
+    return _event(*known), False

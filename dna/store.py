@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from .events import EventDraft, EvolutionEvent
@@ -24,8 +24,8 @@ class DNAStore(Protocol):
     def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
         """Make `dna` live and store its event in one transaction, if the live DNA is still `expected`.
 
-        Idempotent by mutation id: the same mutation of the same parent, committed before, is returned as it
-        was stored; only an event with a new key is added.
+        Idempotent by mutation id: the same mutation of the same parent, committed before, is returned as it was
+        stored, if it is still live or the event is on record; only an event with a new key is added.
 
         Args:
             expected: Checksum of the DNA that must be live now; None for an application's first.
@@ -55,14 +55,17 @@ class DNAStore(Protocol):
         ...
 
     def events(self, app: str, *, after: int = 0) -> Iterator[EvolutionEvent]:
-        """Yield the events with a number above `after`, in order."""
-        ...
-
-    def restore(self, app: str, generation: int, event: EventDraft) -> SystemDNA:
-        """Make the gene values of an earlier generation live again, as a new generation.
+        """Yield the events with a number above `after`, in order.
 
         Raises:
-            UnknownRun: There is no such generation.
-            StaleParent: The live DNA changed meanwhile; nothing was written.
+            IntegrityError: A stored event does not match its hash.
         """
+        ...
+
+    def event(self, app: str, key: str) -> EvolutionEvent | None:
+        """Return the event of a key, or None."""
+        ...
+
+    def recent(self, app: str, kinds: Sequence[str], *, limit: int) -> list[EvolutionEvent]:
+        """Return the newest events of some kinds, newest first."""
         ...

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..clock import Clock
 from ..dna.database import Database
 from ..errors import UnknownRun
-from .score import Outcome
+from .score import Outcome, failed
 
 RunStatus = Literal["running", "done", "failed", "waiting", "budget", "interrupted"]
 TrialStatus = Literal["proposed", "failed", "dropped", "scored", "gated", "promoted", "rejected"]
@@ -82,9 +82,14 @@ class Journal:
                     "started_at": str,
                     "request": str,
                     "summary": str,
+                    "rebound": int,
                 },
                 pk="run_id",
+                defaults={"rebound": 0},
                 if_not_exists=True,
+            )
+            tables.table("resumes").create(
+                {"run_id": str, "checkpoint": str, "times": int}, pk="run_id", if_not_exists=True
             )
             tables.table("trials").create(
                 {
@@ -120,7 +125,7 @@ class Journal:
 
     def begin(self, run_id: str, *, app: str, seed: int, request: Mapping[str, Any]) -> None:
         """Record that a run starts, before anything else happens, so that it can always be resumed."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("run.begin") as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO runs (run_id, app, seed, status, started_at, request, summary)"
                 " VALUES (?, ?, ?, 'running', ?, ?, '{}')",
@@ -156,22 +161,44 @@ class Journal:
 
     def set_status(self, run_id: str, status: RunStatus, summary: Mapping[str, Any] | None = None) -> None:
         """Record where a run stands; a summary replaces the earlier one."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("run.status") as connection:
             connection.execute("UPDATE runs SET status = ? WHERE run_id = ?", [status, run_id])
             if summary is not None:
                 connection.execute("UPDATE runs SET summary = ? WHERE run_id = ?", [json.dumps(dict(summary)), run_id])
+
+    def rebind(self, run_id: str, request: Mapping[str, Any]) -> int:
+        """Replace what a run was asked for, and return how often that was done."""
+        with self._database.transaction("run.begin") as connection:
+            connection.execute(
+                "UPDATE runs SET request = ?, rebound = rebound + 1 WHERE run_id = ?",
+                [json.dumps(dict(request)), run_id],
+            )
+            row = connection.execute("SELECT rebound FROM runs WHERE run_id = ?", [run_id]).fetchone()
+        return int(row[0])
+
+    def resumed(self, run_id: str, checkpoint: str) -> int:
+        """Record that a run goes on from a checkpoint, and return how often it has from this very one."""
+        with self._database.transaction("run.resumed") as connection:
+            connection.execute(
+                "INSERT INTO resumes (run_id, checkpoint, times) VALUES (?, ?, 1)"
+                " ON CONFLICT DO UPDATE SET times = CASE checkpoint WHEN excluded.checkpoint THEN times + 1 ELSE 1 END,"
+                " checkpoint = excluded.checkpoint",
+                [run_id, checkpoint],
+            )
+            row = connection.execute("SELECT times FROM resumes WHERE run_id = ?", [run_id]).fetchone()
+        return int(row[0])
 
     # -- trials
 
     def propose(self, run_id: str, generation: int, trials: Iterable[TrialRecord]) -> None:
         """Replace the candidates of a generation, so that an advisor that runs again leaves no leftovers."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("trials.record") as connection:
             connection.execute("DELETE FROM trials WHERE run_id = ? AND generation = ?", [run_id, generation])
             self._insert_trials(connection, run_id, trials)
 
     def record(self, run_id: str, trials: Iterable[TrialRecord]) -> None:
         """Record what became of candidates."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("trials.record") as connection:
             self._insert_trials(connection, run_id, trials)
 
     def _insert_trials(self, connection: Any, run_id: str, trials: Iterable[TrialRecord]) -> None:
@@ -251,12 +278,10 @@ class Journal:
     # -- evaluations
 
     def record_outcomes(self, run_id: str, outcomes: Iterable[tuple[EvaluationKey, Outcome]]) -> None:
-        """Record evaluations; a score that is known already is kept as it was, a failure gives way to a new attempt."""
-        with self._database.transaction() as connection:
+        """Record evaluations; a score that is known already is kept, a failure gives way and stays on record."""
+        with self._database.transaction("evaluations.record") as connection:
             connection.executemany(
-                "INSERT INTO evaluations (run_id, genes, part, case_index, sample, value, detail, attempts)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET value = excluded.value,"
-                " detail = excluded.detail, attempts = attempts + 1 WHERE evaluations.value IS NULL",
+                _RECORD_OUTCOME,
                 [
                     (run_id, key.genes, key.part, key.case, key.sample, outcome.value, _detail(outcome))
                     for key, outcome in outcomes
@@ -270,12 +295,31 @@ class Journal:
             " WHERE run_id = ? AND genes = ? AND part = ? AND sample = ?",
             [run_id, genes, part, sample],
         )
-        return {index: Outcome(value=value, **(json.loads(detail) if detail else {})) for index, value, detail in rows}
+        return {index: _outcome(value, detail) for index, value, detail in rows}
+
+    def attempts(self, run_id: str) -> Iterator[tuple[EvaluationKey, list[Outcome]]]:
+        """Yield every evaluation of a run with all its attempts, oldest first; all but the last of them failed."""
+        rows = self._database.rows(
+            "SELECT genes, part, case_index, sample, value, detail FROM evaluations WHERE run_id = ?", [run_id]
+        )
+        for *key, value, detail in rows:
+            earlier = json.loads(detail).get("earlier", []) if detail else []
+            yield EvaluationKey(*key), [*map(failed, earlier), _outcome(value, detail)]
 
     def count_evaluations(self, run_id: str) -> int:
         """Return how many evaluations a run has made, failed ones and their repetitions included."""
         row = self._database.row("SELECT coalesce(sum(attempts), 0) FROM evaluations WHERE run_id = ?", [run_id])
         return int(row[0]) if row else 0
+
+
+_RECORD_OUTCOME = (
+    "INSERT INTO evaluations (run_id, genes, part, case_index, sample, value, detail, attempts)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET value = excluded.value, attempts = attempts + 1,"
+    " detail = json_set(coalesce(excluded.detail, '{}'), '$.earlier', json_insert("
+    "coalesce(json_extract(evaluations.detail, '$.earlier'), json('[]')), '$[#]',"
+    " json_extract(evaluations.detail, '$.error'))) WHERE evaluations.value IS NULL"
+)
+"""A new attempt keeps the errors of those before it."""
 
 
 def _document(trial: TrialRecord) -> dict[str, Any]:
@@ -302,3 +346,9 @@ def _detail(outcome: Outcome) -> str | None:
     }
     told = {name: value for name, value in said.items() if value}
     return json.dumps(told, ensure_ascii=False) if told else None
+
+
+def _outcome(value: float | None, detail: str | None) -> Outcome:
+    told = json.loads(detail) if detail else {}
+    told.pop("earlier", None)
+    return Outcome(value=value, **told)

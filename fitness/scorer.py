@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..clock import derive_seed
@@ -14,7 +14,7 @@ from .evaluator import Evaluator, Job
 from .journal import EvaluationKey, Journal
 from .panels import Panels
 from .score import Outcome
-from .workers import Workers
+from .workers import Finished, Workers
 
 
 def genes_key(values: Mapping[str, GeneValue]) -> str:
@@ -35,6 +35,10 @@ class Request:
     def genes(self) -> str:
         """The name of the gene values."""
         return genes_key(self.values)
+
+
+def _key(request: Request, genes: str, case: int) -> EvaluationKey:
+    return EvaluationKey(genes, request.part, case, request.sample)
 
 
 class Scorer:
@@ -116,17 +120,25 @@ class Scorer:
                 f" and {0 if final else self._reserve} are kept for the final report.",
                 hint="Raise max_evaluations and resume the run.",
             )
-        for finished in self._workers.run(self._evaluator, jobs):
+        names = [request.genes for request in requests]
+        keys = [[_key(requests[which], names[which], case) for case in group] for which, group in places]
+        for finished in self._evaluated(jobs, keys):
             rows: list[tuple[EvaluationKey, Outcome]] = []
             for place, outcomes in finished:
-                which, indices = places[place]
-                request = requests[which]
-                for index, outcome in zip(indices, outcomes, strict=True):
-                    known[which][index] = outcome
-                    rows.append((EvaluationKey(request.genes, request.part, index, request.sample), outcome))
+                for key, outcome in zip(keys[place], outcomes, strict=True):
+                    known[places[place][0]][key.case] = outcome
+                    rows.append((key, outcome))
             self._journal.record_outcomes(self.run_id, rows)
             self.used += len(rows)
         return [{case: has[case] for case in r.cases} for r, has in zip(requests, known, strict=True)]
+
+    def _evaluated(
+        self,
+        jobs: Sequence[Job],
+        keys: Sequence[Sequence[EvaluationKey]],  # what a replay finds them by
+    ) -> Iterator[list[Finished]]:
+        """Evaluate jobs, and yield what is finished as it comes."""
+        return self._workers.run(self._evaluator, jobs)
 
     def _jobs(
         self, requests: Sequence[Request], known: Sequence[Mapping[int, Outcome]]

@@ -50,7 +50,7 @@ class CircuitBreaker:
             return True
         if datetime.fromisoformat(until) > now:
             return False
-        with self._database.transaction() as connection:
+        with self._database.transaction("breaker.probe") as connection:
             claimed = connection.execute(
                 "UPDATE breakers SET open_until = ? WHERE model = ? AND region = ? AND open_until = ?",
                 [(now + _PROBE).isoformat(), *target, until],
@@ -64,7 +64,7 @@ class CircuitBreaker:
     def succeeded(self, target: Target) -> None:
         """Close the breaker of a target that answered."""
         if self._database.row("SELECT 1 FROM breakers WHERE model = ? AND region = ?", list(target)):
-            with self._database.transaction() as connection:
+            with self._database.transaction("breaker.close") as connection:
                 connection.execute("DELETE FROM breakers WHERE model = ? AND region = ?", list(target))
 
     def failed(self, target: Target, error: str, *, limit: int) -> None:
@@ -75,7 +75,7 @@ class CircuitBreaker:
             error: Its code, for whoever looks.
             limit: Failures in a row after which it is left alone.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction("breaker.count") as connection:
             row = connection.execute(
                 "SELECT failures, openings FROM breakers WHERE model = ? AND region = ?", list(target)
             ).fetchone()

@@ -122,7 +122,7 @@ class Accounts:
     def __init__(self, database: Database, app: str) -> None:
         self._database = database
         self._app = app
-        with database.transaction() as connection:
+        with database.transaction("money.caps") as connection:
             connection.execute(_ACCOUNTS)
             connection.execute(_ALARMS)
 

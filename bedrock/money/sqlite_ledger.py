@@ -86,7 +86,7 @@ class SQLiteLedger:
         day = f"{now:%Y-%m-%d}"
         call = {"run_id": run_id, "agent": agent, "model": model, "region": region, "task": task, "reason": reason}
         call |= {"at": iso(now), "day": day, "month": day[:7], "expires_at": iso(now + self._ttl)}
-        with self._database.transaction() as connection:
+        with self._database.transaction("money.reserve") as connection:
             self._expire(connection, now)
             if key is not None and (known := self._calls.keyed(connection, key)) is not None:
                 return _still_open(known, key, micro_usd)
@@ -141,14 +141,14 @@ class SQLiteLedger:
 
     def give_up(self, run_id: str) -> None:
         """Count what a run still holds as spent, unconfirmed; see `Ledger.give_up`."""
-        with self._database.transaction() as connection:
+        with self._database.transaction("money.give_up") as connection:
             for call in self._calls.held(connection, run_id):
                 self._end(connection, call, "expired", error="given up")
 
     def _close(
         self, hold: Hold, status: Status, *, used: Posting | None = None, error: str = "", latency_ms: int = 0
     ) -> None:
-        with self._database.transaction() as connection:
+        with self._database.transaction("money.settle") as connection:
             call = self._calls.named(connection, hold.call_id)
             if call is None:
                 raise UsageError(f"the ledger of {self._app!r} holds no call {hold.call_id!r}.")

@@ -178,7 +178,7 @@ class ModelPerformanceTracker:
         """
         now = self._clock.now().astimezone(UTC).isoformat(timespec="seconds")
         outcome = Outcome(success, latency_ms, micro_usd)
-        with self._database.transaction() as connection:
+        with self._database.transaction("routing.learn") as connection:
             known = connection.execute(
                 f"SELECT model, {_COLUMNS} FROM model_performance WHERE app = ? AND family = ?",  # noqa: S608  # ours
                 [self._app, context.family],

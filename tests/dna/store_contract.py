@@ -22,7 +22,7 @@ from bedrock_evolution.dna.genes import flag, integer, number
 from bedrock_evolution.dna.genome import SystemDNA
 from bedrock_evolution.dna.mutation import Mutation
 from bedrock_evolution.dna.store import DNAStore
-from bedrock_evolution.errors import EvolutionError, IntegrityError, InvalidGene, StaleParent, UnknownRun
+from bedrock_evolution.errors import EvolutionError, IntegrityError, StaleParent, UnknownRun
 
 APP = "router"
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -138,6 +138,28 @@ class StoreContract:
         [event] = place.open().events(APP)
         assert EventDraft(**event.model_dump(include=set(EventDraft.model_fields))) == said
         assert event.intact()
+
+    def test_an_event_is_found_by_its_key(self, place: Place, store: DNAStore) -> None:
+        grown(store, 2)
+        event = place.open().event(APP, "applied/1")
+        assert event is not None
+        assert (event.seq, event.key) == (2, "applied/1")
+        assert store.event(APP, "applied/3") is None
+        assert store.event("other", "applied/1") is None
+
+    def test_recent_events_are_the_newest_of_their_kinds_newest_first(self, store: DNAStore) -> None:
+        for place, kind in enumerate(["asked", "answered", "asked", "feedback", "asked"]):
+            store.append(draft(f"{place}").model_copy(update={"kind": kind}))
+        store.append(draft("elsewhere", app="other").model_copy(update={"kind": "asked"}))
+        assert [event.key for event in store.recent(APP, ["asked"], limit=2)] == ["4", "2"]
+        assert [event.key for event in store.recent(APP, ["answered", "feedback"], limit=9)] == ["3", "1"]
+        assert store.recent(APP, ["expired"], limit=9) == []
+        assert store.recent(APP, [], limit=9) == []
+
+    def test_what_append_returns_is_what_is_stored(self, place: Place, store: DNAStore) -> None:
+        told = store.append(draft("note", data={"pair": (1, 2), "deep": {"a": [None, 1e-9]}}))
+        assert told == place.open().event(APP, "note")
+        assert told.intact()
 
     # -- compare-and-set
 
@@ -267,43 +289,6 @@ class StoreContract:
         assert [dna.parent for dna in line[1:]] == [dna.checksum for dna in line[:-1]]
         assert len(list(store.events(APP))) == rounds + 1
 
-    # -- restoring
-
-    def test_an_earlier_generation_becomes_live_as_a_new_one(self, store: DNAStore) -> None:
-        line = grown(store, 3)
-        restored = store.restore(APP, 1, draft("restored/1"))
-        assert restored.values == line[1].values
-        assert (restored.generation, restored.parent, restored.fitness) == (4, line[3].checksum, line[1].fitness)
-        assert store.head(APP) == restored
-        assert store.snapshot(APP, 3) == line[3]
-        assert [event.key for event in store.events(APP)][-1] == "restored/1"
-
-    def test_restoring_twice_gives_two_generations(self, store: DNAStore) -> None:
-        grown(store, 2)
-        one = store.restore(APP, 0, draft("restored/0"))
-        other = store.restore(APP, 0, draft("restored/0 again"))
-        assert (one.generation, other.generation) == (3, 4)
-        assert one.values == other.values
-
-    def test_what_is_not_there_cannot_be_restored(self, store: DNAStore) -> None:
-        line = grown(store, 1)
-        with pytest.raises(UnknownRun, match="no generation 9"):
-            store.restore(APP, 9, draft("restored/9"))
-        with pytest.raises(UnknownRun):
-            store.restore("unheard of", 0, draft("restored/0", app="unheard of"))
-        assert store.head(APP) == line[1]
-        assert len(list(store.events(APP))) == 2
-
-    def test_a_value_the_gene_no_longer_allows_is_not_restored(self, store: DNAStore) -> None:
-        line = grown(store, 2)
-        genes = line[2].genes | {"n": integer(2, low=2, high=3)}
-        narrow = SystemDNA(app=APP, generation=3, genes=genes, parent=line[2].checksum)
-        store.commit(line[2].checksum, narrow, draft("declared/3"))
-        with pytest.raises(InvalidGene, match="0 is out of bounds"):
-            store.restore(APP, 0, draft("restored/0"))
-        assert store.head(APP) == narrow
-        assert len(list(store.events(APP))) == 4
-
     # -- integrity
 
     def test_an_altered_document_is_detected_and_named(self, place: Place, store: DNAStore) -> None:
@@ -313,8 +298,6 @@ class StoreContract:
             store.snapshot(APP, 2)
         with pytest.raises(IntegrityError):
             store.history(APP)
-        with pytest.raises(IntegrityError):
-            store.restore(APP, 2, draft("restored/2"))
         assert store.head(APP) == line[3]
 
     def test_an_altered_head_is_never_live(self, place: Place, store: DNAStore) -> None:

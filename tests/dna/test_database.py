@@ -35,7 +35,7 @@ def filled(tmp_path: Path) -> Path:
     with opened.tables() as tables:
         notes = tables.table("notes").create({"number": int, "text": str}, pk="number")
         notes.create_index(["text"])
-    with opened.transaction() as connection:
+    with opened.transaction("tables") as connection:
         connection.executemany("INSERT INTO notes VALUES (?, ?)", [(n, f"{n} " * 100) for n in range(300)])
     opened.close()
     assert path.stat().st_size > 100 * PAGE // 4
@@ -161,6 +161,16 @@ def test_a_file_of_a_newer_version_is_refused_and_not_changed(filled: Path, tmp_
     assert listing(tmp_path) == before
 
 
+def test_a_file_of_an_older_version_is_refused_and_not_changed(filled: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(filled)) as older:
+        older.execute(f"PRAGMA user_version={SCHEMA_VERSION - 1}")
+    before = listing(tmp_path)
+    error = refused(filled)
+    assert f"older version (schema {SCHEMA_VERSION - 1})" in error.message
+    assert "another store" in error.hint
+    assert listing(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     "kept",
     [
@@ -211,23 +221,23 @@ def test_damage_that_appears_while_the_file_is_open_is_reported(filled: Path) ->
 
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
     def both() -> None:
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.execute("INSERT INTO notes VALUES (1, 'one')")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         both()
     assert database.rows("SELECT * FROM notes") == []
-    with database.transaction() as connection:
+    with database.transaction("tables") as connection:
         connection.execute("INSERT INTO notes VALUES (2, 'two')")
     assert database.rows("SELECT number FROM notes") == [(2,)]
 
 
 def test_an_inner_block_that_raises_takes_the_outer_one_with_it(database: Database) -> None:
     def nested() -> None:
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.execute("INSERT INTO notes VALUES (1, 'one')")
-            with database.transaction() as inner:
+            with database.transaction("tables") as inner:
                 inner.execute("INSERT INTO notes VALUES (2, 'two')")
                 raise LookupError
 
@@ -238,7 +248,7 @@ def test_an_inner_block_that_raises_takes_the_outer_one_with_it(database: Databa
 
 def test_a_refused_statement_is_a_store_error_and_leaves_nothing(database: Database) -> None:
     def twice() -> None:
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.execute("INSERT INTO notes VALUES (1, 'one')")
             connection.execute("INSERT INTO notes VALUES (1, 'again')")
 
@@ -251,16 +261,65 @@ def test_a_refused_statement_is_a_store_error_and_leaves_nothing(database: Datab
 
 def test_a_transaction_is_invisible_to_others_until_it_ends(database: Database) -> None:
     with closing(Database(database.path)) as other:
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.execute("INSERT INTO notes VALUES (1, 'one')")
             assert other.rows("SELECT * FROM notes") == []
         assert other.rows("SELECT number FROM notes") == [(1,)]
 
 
+def test_a_snapshot_does_not_see_what_others_write_meanwhile(database: Database) -> None:
+    with closing(Database(database.path)) as other:
+        with database.snapshot():
+            assert database.rows("SELECT * FROM notes") == []
+            with other.transaction("tables") as connection:
+                connection.execute("INSERT INTO notes VALUES (1, 'one')")
+            with database.snapshot():
+                assert database.rows("SELECT * FROM notes") == []
+        assert database.rows("SELECT number FROM notes") == [(1,)]
+
+
+def test_work_put_off_is_done_once_what_it_waits_for_is_stored(database: Database) -> None:
+    done: list[int] = []
+    with closing(Database(database.path)) as other:
+        with database.transaction("tables") as connection:
+            with database.transaction("tables"):
+                database.afterwards(lambda: done.append(len(other.rows("SELECT * FROM notes"))))
+            connection.execute("INSERT INTO notes VALUES (1, 'one')")
+            assert done == []
+        assert done == [1]
+        with database.transaction("tables"):
+            pass
+        assert done == [1]
+
+
+def test_work_put_off_is_dropped_with_what_it_waits_for(database: Database) -> None:
+    done: list[str] = []
+
+    def interrupted() -> None:
+        with database.transaction("tables"):
+            database.afterwards(lambda: done.append("lost"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with database.transaction("tables"):
+        database.afterwards(lambda: done.append("kept"))
+    assert done == ["kept"]
+
+
+def test_a_watcher_is_told_just_before_and_just_after_a_commit(database: Database) -> None:
+    told: list[tuple[str, str, int]] = []
+    with closing(Database(database.path)) as other:
+        database.reached = lambda point, moment: told.append((point, moment, len(other.rows("SELECT * FROM notes"))))
+        with database.transaction("event.append") as connection, database.transaction("dna.commit"):
+            connection.execute("INSERT INTO notes VALUES (1, 'one')")
+    assert told == [("event.append", "before", 0), ("event.append", "after", 1)]
+
+
 def test_threads_wait_for_each_other_and_lose_nothing(database: Database) -> None:
     def count() -> None:
         for _ in range(20):
-            with database.transaction() as connection:
+            with database.transaction("tables") as connection:
                 last = connection.execute("SELECT coalesce(max(number), 0) FROM notes").fetchone()[0]
                 connection.execute("INSERT INTO notes VALUES (?, 'next')", [last + 1])
 
@@ -298,9 +357,9 @@ import os, sys
 from pathlib import Path
 from bedrock_evolution.dna.database import Database
 database = Database(Path(sys.argv[1]))
-with database.transaction() as connection:
+with database.transaction("tables") as connection:
     connection.execute("INSERT INTO notes VALUES (1001, 'kept')")
-with database.transaction() as connection:
+with database.transaction("tables") as connection:
     connection.execute("INSERT INTO notes VALUES (1002, 'lost')")
     os.kill(os.getpid(), 9)
 """
@@ -314,7 +373,7 @@ def test_a_killed_process_leaves_what_it_committed_and_nothing_else(filled: Path
 
 
 def test_a_copy_taken_while_it_is_open_can_be_opened(database: Database, tmp_path: Path) -> None:
-    with database.transaction() as connection:
+    with database.transaction("tables") as connection:
         connection.execute("INSERT INTO notes VALUES (1, 'one')")
     for path in tmp_path.glob("evolution.db*"):
         shutil.copy(path, tmp_path / path.name.replace("evolution", "copy"))

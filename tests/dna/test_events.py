@@ -64,3 +64,16 @@ def test_an_event_cannot_be_changed_or_extended() -> None:
         DRAFT.why = "another reason"
     with pytest.raises(ValidationError, match="Extra inputs"):
         EventDraft(**DRAFT.model_dump(), mood="good")
+
+
+def test_an_event_is_read_from_its_document_and_hash() -> None:
+    event = EvolutionEvent.chain(DRAFT, seq=1, previous=GENESIS)
+    again = EvolutionEvent.read(event.document(), event.hash)
+    assert again == event
+    assert again.document() == event.document()
+
+
+@pytest.mark.parametrize("document", ["", "[]", "7", "{}", '{"app": "router"}'])
+def test_what_is_no_event_is_not_read(document: str) -> None:
+    with pytest.raises(ValueError, match=r"JSON|Expecting|validation"):
+        EvolutionEvent.read(document, "")

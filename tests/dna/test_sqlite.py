@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -14,11 +16,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from bedrock_evolution.dna.canonical import canonical_json
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.events import GENESIS
 from bedrock_evolution.dna.genome import SystemDNA
 from bedrock_evolution.dna.sqlite import SQLiteDNAStore
-from bedrock_evolution.errors import StaleParent, StoreError, UnknownRun
+from bedrock_evolution.errors import IntegrityError, StaleParent, StoreError
 from tests.dna.store_contract import APP, Place, StoreContract, child, draft, first, grown
 
 
@@ -78,7 +81,7 @@ def test_an_interruption_between_dna_and_event_leaves_neither(tmp_path: Path) ->
     line = grown(store, 1)
 
     def commit() -> None:
-        with database.transaction() as connection:
+        with database.transaction("tables") as connection:
             connection.set_trace_callback(seen.append)
             store.commit(line[1].checksum, child(line[1], 2), draft("applied/2"))
             raise KeyboardInterrupt
@@ -99,6 +102,46 @@ def test_a_second_generation_of_one_number_is_refused(store: SQLiteDNAStore) -> 
         store.commit(line[1].checksum, forged, draft("forged"))
     assert store.head(APP) == line[1]
     assert len(list(store.events(APP))) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["document = replace(document, 'rule', 'ruse')", "document = '{'", "document = NULL", "hash = 'x'", "seq = 9"],
+)
+def test_an_altered_event_is_not_read(store: SQLiteDNAStore, tmp_path: Path, change: str) -> None:
+    grown(store, 2)
+    with closing(sqlite3.connect(tmp_path / "evolution.db")) as connection, connection:
+        connection.execute(f"UPDATE events SET {change} WHERE seq = 2")
+    with pytest.raises(IntegrityError, match=r"event [29]") as error:
+        list(store.events(APP))
+    assert "audit verify" in error.value.hint
+    with pytest.raises(IntegrityError):
+        store.event(APP, "applied/1")
+    with pytest.raises(IntegrityError):
+        store.recent(APP, ["applied"], limit=9)
+
+
+def test_the_document_is_the_canonical_json_that_was_hashed(store: SQLiteDNAStore, tmp_path: Path) -> None:
+    event = store.append(draft("note", why="é 字 \n"))
+    with closing(sqlite3.connect(tmp_path / "evolution.db")) as connection:
+        [row] = connection.execute("SELECT app, seq, kind, key, hash, document FROM events")
+    assert row == (APP, 1, "applied", "note", event.hash, event.document())
+    assert hashlib.sha256(row[-1].encode()).hexdigest() == event.hash
+    assert row[-1] == canonical_json(json.loads(row[-1]))
+
+
+def test_events_are_counted_and_read_from_a_number(store: SQLiteDNAStore) -> None:
+    assert store.count(APP) == 0
+    grown(store, 4)
+    assert store.count(APP) == 5
+    assert [event.seq for event in store.events_from(APP, 2, limit=3)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("text", ["lone \ud800", "\udfff"])
+def test_text_that_is_no_unicode_is_refused_and_nothing_is_written(store: SQLiteDNAStore, text: str) -> None:
+    with pytest.raises((StoreError, ValueError)):
+        store.append(draft("note", why=text))
+    assert store.count(APP) == 0
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -125,7 +168,7 @@ class StoreMachine(RuleBasedStateMachine):
         new = child(old, n)
         known = [dna for dna in self.line if dna.mutation == new.mutation and dna.parent == old.checksum]
         event = draft(f"commit/{len(self.line)}/{key}")
-        if known:
+        if known and (known[0] == self.line[-1] or event.key in self.keys):
             assert self.store.commit(old.checksum, new, event) == known[0]
             if event.key not in self.keys:
                 self.keys.append(event.key)
@@ -137,19 +180,6 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             with pytest.raises(StaleParent):
                 self.store.commit(old.checksum, new, event)
-
-    @rule(generation=st.integers(0, 8))
-    def restore(self, generation: int) -> None:
-        event = draft(f"restore/{len(self.line)}")
-        if generation >= len(self.line):
-            with pytest.raises(UnknownRun):
-                self.store.restore(APP, generation, event)
-            return
-        restored = self.store.restore(APP, generation, event)
-        assert restored.values == self.line[generation].values
-        assert restored.parent == self.line[-1].checksum
-        self.line.append(restored)
-        self.keys.append(event.key)
 
     @rule(key=st.integers(0, 4))
     def append(self, key: int) -> None:

@@ -258,7 +258,7 @@ def test_litellm_38647_refused_and_cancelled_calls_leave_holds_behind(stage: Sta
     stage.ledger.budget = Budget(run_usd=3.5 * hold_usd)
     stage.answer(always(Failure("ValidationException", "no")))
     for _ in range(3):
-        SelfHealer(stage.gateway, attempts=1).plan(INCIDENT, task=ModelTask("healer", run))
+        SelfHealer(stage.gateway, attempts=1).plan(INCIDENT, allowed=("retry", "stop"), task=ModelTask("healer", run))
     assert {call[0] for call in stage.calls()} == {"void"}
     assert stage.ledger.run_spend(run).micro_usd == 0
     stage.answer(always("ok"))

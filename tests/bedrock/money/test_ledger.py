@@ -695,7 +695,7 @@ def test_paces_are_those_of_whole_blocks_of_time_since_the_first_call(path: Path
 
 def test_a_file_of_an_early_version_is_refused_and_left_as_it_is(path: Path, clock: FixedClock) -> None:
     database = Database(path)
-    with database.transaction() as connection:
+    with database.transaction("tables") as connection:
         connection.execute("CREATE TABLE calls (call_id TEXT PRIMARY KEY, app TEXT, day TEXT, cost_micro_usd INTEGER)")
     before = database.rows("SELECT * FROM sqlite_master")
     with pytest.raises(StoreError, match=r"keeps model calls without run_id, agent, .* an early version wrote it"):
