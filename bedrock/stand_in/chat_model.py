@@ -25,7 +25,9 @@ from threadpoolctl import ThreadpoolController
 from ...dna.genes import Gene
 from ...errors import ModelCallFailed
 from .. import protocol
-from .search import Ancestor, Feedback, Proposal, propose
+from .ranking import compared
+from .remark_reader import remarks_answered
+from .search import Ancestor, Feedback, Proposal, Remark, propose
 
 STAND_IN = "stand-in"
 """The name it signs its answers with, so that no record takes them for a model's."""
@@ -148,10 +150,12 @@ def _search(situation: dict[str, Any], evidence: dict[str, Any]) -> list[Proposa
     feedback = [
         Feedback(gene=gene or None, text=text) for gene, texts in evidence["failures"].items() for text in texts
     ]
-    feedback += [Feedback(gene=None, text=remark["text"]) for remark in evidence["feedback"]]
+    remarks = [Remark(remark["text"], remark.get("number")) for remark in evidence["feedback"]]
     # One thread: for matrices this small more only spin, and sums in another order would depend on the machine.
     with _blas().limit(limits=1):
-        return propose(genes, live, history, feedback, count=situation["candidates"], seed=situation["seed"])
+        return propose(
+            genes, live, history, feedback, count=situation["candidates"], seed=situation["seed"], remarks=remarks
+        )
 
 
 @cache
@@ -164,6 +168,7 @@ def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
     category = next(
         (_CATEGORY_BY_KIND[kind] for kind in sorted(kinds) if kind in _CATEGORY_BY_KIND), "intelligence upgrade"
     )
+    answered = remarks_answered(proposal.origin)
     return {
         "changes": proposal.changes,
         "category": category,
@@ -171,6 +176,7 @@ def _as_call(situation: dict[str, Any], proposal: Proposal) -> dict[str, Any]:
         "predicted_gain": proposal.predicted_gain,
         "probability": proposal.probability,
         "origin": proposal.origin,
+        **({"feedback": answered} if answered else {}),
     }
 
 
@@ -220,6 +226,28 @@ def _decide(talk: _Conversation) -> list[Call]:
                 "mitigations": ["the previous generation is kept and can be restored"],
                 "reasoning": "A rule: credible evidence on validation cases outweighs the risk of a reversible change.",
                 "estimated_impact": evidence["at_least"] if sound else 0.0,
+                **compared(candidate, sound=sound),
+            },
+        )
+    ]
+
+
+def _diagnose(talk: _Conversation) -> list[Call]:
+    degradation = talk.result(protocol.READ_DEGRADATION)
+    if degradation is None:
+        return [(protocol.READ_DEGRADATION, {})]
+    suspects = sorted(degradation["undone"])
+    named = ", ".join(suspects)
+    return [
+        (
+            protocol.ROOT_CAUSE,
+            {
+                "cause": f"the last change, of {named}" if suspects else "no gene changed: it lies outside the genes",
+                "suspects": suspects,
+                "confidence": round(1 / max(2, len(suspects)), 2),
+                "evidence": [degradation["why"]],
+                "recommendations": [f"change {named} one at a time"] if len(suspects) > 1 else [],
+                "reasoning": "A rule: what changed last is suspected first; no language model was asked.",
             },
         )
     ]
@@ -228,23 +256,27 @@ def _decide(talk: _Conversation) -> list[Call]:
 # -- healer
 
 
+_HEALING_TOOLS = {"retry": protocol.RETRY_STEP, "rollback": protocol.ROLL_BACK, "stop": protocol.STOP_RUN}
+_WHY = {
+    "retry": "Such a failure may pass, so the step is tried once more.",
+    "rollback": "The live genes fail, and earlier ones were stable.",
+    "stop": "Trying again would repeat the failure: a person has to look.",
+}
+
+
 def _heal(talk: _Conversation) -> list[Call]:
     incident = talk.result(protocol.READ_INCIDENT)
     if incident is None:
         return [(protocol.READ_INCIDENT, {})]
-    again = incident["kind"] in ("storage", "evaluator") and incident["attempts"] < _RETRY_LIMIT
-    return [
-        (
-            protocol.HEALING_PLAN,
-            {
-                "action": "retry" if again else "stop",
-                "confidence": 0.9,
-                "reasoning": "Such a failure may pass, so the step is tried once more."
-                if again
-                else "Trying again would repeat the failure: a person has to look.",
-            },
-        )
-    ]
+    action = _remedy(incident)
+    return [(_HEALING_TOOLS[action], {}), (protocol.HEALING_PLAN, {"confidence": 0.9, "reasoning": _WHY[action]})]
+
+
+def _remedy(incident: dict[str, Any]) -> str:
+    kind, allowed = incident["kind"], incident["allowed"]
+    if kind in ("storage", "evaluator") and incident["attempts"] < _RETRY_LIMIT and "retry" in allowed:
+        return "retry"
+    return "rollback" if kind in ("degraded", "stuck") and "rollback" in allowed else "stop"
 
 
 # -- cost governor
@@ -268,6 +300,7 @@ def _govern(talk: _Conversation) -> list[Call]:
 _ROLES: dict[str, Callable[[_Conversation], list[Call]]] = {
     protocol.ADVICE: _advise,
     protocol.DECISION: _decide,
+    protocol.ROOT_CAUSE: _diagnose,
     protocol.HEALING_PLAN: _heal,
     protocol.COST_MEASURES: _govern,
 }

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from .wording import clean, says_little, spellings, stem, words_of
 
-_MAX_CHARS = 2000
+MAX_CHARS = 2000
 _MAX_PHRASE_CHARS = 600
 _LONGEST_LABEL = 8
 """A colon after more words than this ends a clause, not a label."""
-_QUOTE = re.compile(
+QUOTE = re.compile(
     r"\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb|`([^`]+)`"
     r"|(?<!\w)'([^']+)'(?!\w)|\u2018([^\u2019]+)\u2019"
 )
@@ -56,7 +56,7 @@ class Ask(NamedTuple):
 
 def read(text: str) -> tuple[Ask, ...]:
     """Split one piece of feedback into what it asks for and what it blames."""
-    return _read(text[:_MAX_CHARS])
+    return _read(text[:MAX_CHARS])
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +95,7 @@ def _phrases(text: str) -> list[tuple[str, bool, bool]]:
 
 def _quotes(text: str) -> list[tuple[str, bool, bool]]:
     found, last, wanted = [], 0, True
-    for match in _QUOTE.finditer(text):
+    for match in QUOTE.finditer(text):
         wanted = _wanted(text[last : match.start()], default=wanted)
         found.append((next(group for group in match.groups() if group), wanted, True))
         last = match.end()

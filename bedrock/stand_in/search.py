@@ -2,7 +2,8 @@
 
 Numbers, choices and flags are searched with a Gaussian process, optuna's TPE and evolutionary moves
 (`vector_search`); text genes with edits drawn from feedback (`text_search`). Which of these operators is used
-more is learnt from history (`operator_credit`).
+more is learnt from history (`operator_credit`). What remarks wish for is tried first (`remark_reader`); it is tried
+like everything else, and no more.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from ...clock import derive_seed
 from ...dna.genes import Gene, GeneValue
 from ...errors import InvalidGene
 from .operator_credit import OperatorCredit
+from .remark_reader import Remark, Wish, origin_of, understand
 from .text_search import BATCH, TextSearch
 from .trials import Ancestor, Feedback, Past, Proposal
 from .vector_search import RATIONALES, VectorSearch
 from .vector_space import VectorSpace
 
-__all__ = ["Ancestor", "Feedback", "Proposal", "propose"]
+__all__ = ["Ancestor", "Feedback", "Proposal", "Remark", "propose"]
 
 _TPE_SHARE = 0.06
 """Share of generations in which TPE may be asked: one question costs as much as all other work together."""
@@ -34,6 +36,8 @@ _REPEATED, _REPEATED_MODEL = 0.4, 0.9
 """What each further use in one generation costs an operator: the model's points differ, others often do not."""
 _PARENTS = 4
 """Texts are bred from this many of the best trials, the best most often: fitness is noisy."""
+_LEAST_WISHES = 2
+"""Two wishes have a place in any generation that has two, so that those which contradict each other are both tried."""
 _SWEEP_LIMIT = 4096
 """Spaces larger than this are never listed."""
 
@@ -46,6 +50,7 @@ def propose(
     *,
     count: int,
     seed: int,
+    remarks: Sequence[Remark] = (),
 ) -> list[Proposal]:
     """Propose what to try next; equal arguments give equal proposals.
 
@@ -56,12 +61,16 @@ def propose(
         feedback: What the evaluator said of failed training cases of the best parent.
         count: How many proposals are wanted.
         seed: Derives every random choice; give another one each generation.
+        remarks: What people said of the application, oldest first. What they wish for is proposed with the origin
+            `feedback:` and their numbers, but takes no more than half the places, or two.
 
     Returns:
         At most `count` different proposals, none equal to the live genes or to a trial of the history; fewer
         if the space is exhausted.
     """
-    return _Planner(genes, live, history, feedback, seed).run(count)
+    wishes, others = understand(remarks, genes, live)
+    heard = [*feedback, *(Feedback(gene=None, text=text) for text in others)]
+    return _Planner(genes, live, history, heard, seed).run(count, wishes)
 
 
 class _Planner:
@@ -117,9 +126,10 @@ class _Planner:
             self._vector = VectorSearch(self._space, self._live, self._past, self._texts.distances(), self._seed)
         return self._vector
 
-    def run(self, count: int) -> list[Proposal]:
+    def run(self, count: int, wishes: Sequence[Wish]) -> list[Proposal]:
         """Fill the generation; an operator that has nothing new to offer loses its place to another."""
-        found: list[Proposal] = []
+        granted = filter(None, map(self._wished, wishes))
+        found = list(itertools.islice(granted, min(count, max(_LEAST_WISHES, count // 2))))
         while len(found) < count and (operators := self._open(count - len(found))):
             operator = self._choose(operators, self._used)
             proposal = self._proposal(operator, *self._make(operator))
@@ -128,6 +138,10 @@ class _Planner:
             if proposal is not None:
                 found.append(proposal)
         return found + self._sweep(count - len(found))
+
+    def _wished(self, wish: Wish) -> Proposal | None:
+        rationale = f"Feedback asks to change {', '.join(map(repr, wish.changes))}."
+        return self._proposal(origin_of(wish), self._values(None) | wish.changes, rationale, 0.0)
 
     def _sweep(self, count: int) -> list[Proposal]:
         """List what is left of a small space that sampling no longer finds."""

@@ -8,18 +8,20 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from bedrock_evolution.agents.advisor import Advice
 from bedrock_evolution.agents.cost_governor import CostMeasures
-from bedrock_evolution.agents.decision import DecisionResult
+from bedrock_evolution.agents.decision import DecisionResult, RootCause
 from bedrock_evolution.agents.healer import HealingPlan
 from bedrock_evolution.bedrock.protocol import brief_with
 from bedrock_evolution.bedrock.stand_in import StandIn
 from bedrock_evolution.errors import ModelCallFailed
 from bedrock_evolution.tools.advisor import ADVISOR_TOOLS
-from bedrock_evolution.tools.reports import read_candidate, read_incident, read_spend
-from tests.support.stage import CANDIDATE, DNA, EVIDENCE, INCIDENT
+from bedrock_evolution.tools.healer import HEALER_TOOLS
+from bedrock_evolution.tools.reports import read_candidate, read_degradation, read_spend
+from tests.support.stage import ALTERNATIVES, CANDIDATE, DEGRADATION, DNA, EVIDENCE, INCIDENT
 
 ADVISOR = [*ADVISOR_TOOLS, Advice]
 DECISION = [read_candidate, DecisionResult]
-HEALER = [read_incident, HealingPlan]
+DIAGNOSIS = [read_degradation, RootCause]
+HEALER = [*HEALER_TOOLS, HealingPlan]
 GOVERNOR = [read_spend, CostMeasures]
 
 BRIEF = HumanMessage(
@@ -81,6 +83,15 @@ def test_it_calls_a_tool_again_whose_result_cannot_be_read(result: str) -> None:
     assert name == "read_evidence"
 
 
+def test_a_proposal_that_a_remark_wishes_for_names_it() -> None:
+    remarks = [{"number": 7, "source": "people", "text": "Raise the threshold."}]
+    conversation = [BRIEF, *called("read_evidence", EVIDENCE | {"feedback": remarks})]
+    _, args = only_call(ask(ADVISOR, *conversation))
+    [wished] = [proposal for proposal in args["proposals"] if proposal.get("feedback")]
+    assert wished["feedback"] == [7]
+    assert wished["changes"]["threshold"] > DNA.values["threshold"]
+
+
 def test_equal_conversations_get_equal_answers() -> None:
     conversation = [BRIEF, *called("read_evidence", EVIDENCE)]
     one, other = ask(ADVISOR, *conversation), ask(ADVISOR, *conversation)
@@ -134,21 +145,70 @@ def test_the_decision_engine_goes_by_the_evidence_only(evidence: dict[str, Any],
     assert DecisionResult.model_validate(args).verdict == verdict
 
 
+def verdict_on(candidate: dict[str, Any]) -> dict[str, Any]:
+    return only_call(ask(DECISION, PLAIN_BRIEF, *called("read_candidate", candidate)))[1]
+
+
+def test_a_verdict_on_one_candidate_ranks_and_resolves_nothing() -> None:
+    assert not {"ranking", "resolutions"} & verdict_on(CANDIDATE).keys()
+
+
+def test_candidates_are_ranked_by_the_lower_bound_of_their_gain_then_by_gain_then_by_lower_risk() -> None:
+    other = {"mutation_id": "m-4", "changes": {}, "training_gain": 0.9, "cases": 40, "risk": 0.9}
+    ranking = verdict_on(CANDIDATE | {"alternatives": [*ALTERNATIVES, other]})["ranking"]
+    assert ranking == ["m-1", "m-4", "m-3", "m-2"]
+    surer = ALTERNATIVES[0] | {"evidence": {"gain": 0.06, "at_least": 0.055}}
+    assert verdict_on(CANDIDATE | {"alternatives": [surer]})["ranking"] == ["m-2", "m-1"]
+
+
 @pytest.mark.parametrize(
-    ("incident", "action"),
+    ("conflict", "credible", "keep"),
     [
-        ({}, "retry"),
-        ({"attempts": 2}, "stop"),
-        ({"kind": "integrity"}, "stop"),
-        ({"kind": "evaluator"}, "retry"),
-        ({"kind": "other"}, "stop"),
+        ({"kind": "same gene", "between": ["m-2", "m-1"], "about": "depth"}, True, "m-1"),
+        ({"kind": "feedback", "between": ["remark 3", "remark 8"], "about": "depth"}, True, "remark 8"),
+        ({"kind": "concurrent change", "between": ["m-1", "live"], "about": "the live DNA"}, True, "m-1"),
+        ({"kind": "concurrent change", "between": ["m-1", "live"], "about": "the live DNA"}, False, "live"),
+    ],
+    ids=["better ranked", "newer remark", "sound candidate", "doubtful candidate"],
+)
+def test_conflicts_are_settled_by_rule(conflict: dict[str, Any], credible: bool, keep: str) -> None:
+    evidence = CANDIDATE["evidence"] | {"credible": credible}
+    report = CANDIDATE | {"evidence": evidence, "alternatives": ALTERNATIVES, "conflicts": [{"id": "c1"} | conflict]}
+    [resolution] = verdict_on(report)["resolutions"]
+    assert (resolution["conflict"], resolution["keep"]) == ("c1", keep)
+
+
+def test_a_degradation_is_put_down_to_what_was_undone() -> None:
+    assert only_call(ask(DIAGNOSIS, PLAIN_BRIEF)) == ("read_degradation", {})
+    name, args = only_call(ask(DIAGNOSIS, PLAIN_BRIEF, *called("read_degradation", DEGRADATION)))
+    assert name == "RootCause"
+    assert RootCause.model_validate(args).suspects == ["depth", "words"]
+    _, args = only_call(ask(DIAGNOSIS, PLAIN_BRIEF, *called("read_degradation", DEGRADATION | {"undone": {}})))
+    assert RootCause.model_validate(args).suspects == []
+
+
+@pytest.mark.parametrize(
+    ("incident", "tool"),
+    [
+        ({}, "retry_step"),
+        ({"attempts": 2}, "stop_run"),
+        ({"allowed": ["rollback", "stop"]}, "stop_run"),
+        ({"kind": "integrity", "allowed": ["stop"]}, "stop_run"),
+        ({"kind": "evaluator"}, "retry_step"),
+        ({"kind": "degraded"}, "roll_back"),
+        ({"kind": "stuck", "attempts": 3, "allowed": ["rollback", "stop"]}, "roll_back"),
+        ({"kind": "degraded", "allowed": ["retry", "stop"]}, "stop_run"),
+        ({"kind": "other"}, "stop_run"),
     ],
 )
-def test_the_healer_retries_what_may_pass_once_and_nothing_else(incident: dict[str, Any], action: str) -> None:
+def test_the_healer_retries_what_may_pass_once_and_goes_back_where_genes_are_to_blame(
+    incident: dict[str, Any], tool: str
+) -> None:
     assert only_call(ask(HEALER, PLAIN_BRIEF)) == ("read_incident", {})
-    name, args = only_call(ask(HEALER, PLAIN_BRIEF, *called("read_incident", INCIDENT | incident)))
-    assert name == "HealingPlan"
-    assert HealingPlan.model_validate(args).action == action
+    report = INCIDENT | {"allowed": ["retry", "rollback", "stop"]} | incident
+    chosen, plan = ask(HEALER, PLAIN_BRIEF, *called("read_incident", report)).tool_calls
+    assert chosen["name"] == tool
+    assert HealingPlan.model_validate(plan["args"]).confidence == 0.9
 
 
 @pytest.mark.parametrize("share", [0.8, 0.99])
