@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ..bedrock.gateway import ModelGateway
+from ..bedrock.gateway import Gateway
 from ..bedrock.protocol import brief_with
 from ..tools.advisor import ADVISOR_TOOLS
 from ..tools.desk import AdvisorDesk
@@ -58,7 +58,7 @@ class EvolutionAdvisor:
         attempts: Tries a model gets at a usable answer.
     """
 
-    def __init__(self, gateway: ModelGateway, *, attempts: int) -> None:
+    def __init__(self, gateway: Gateway, *, attempts: int) -> None:
         self._agent = Agent(
             "advisor", tools=ADVISOR_TOOLS, answer=Advice, desk=AdvisorDesk, gateway=gateway, attempts=attempts
         )
@@ -99,6 +99,7 @@ def _situation(desk: AdvisorDesk, generation: int, seed: int, trend: Sequence[fl
         # What is at its default is left out, to save tokens.
         "genes": {
             name: {"kind": gene.kind, **gene.model_dump(mode="json", exclude_defaults=True)}
+            | ({"locked": True} if name in desk.forbidden else {})
             for name, gene in desk.dna.genes.items()
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from langchain.agents import create_agent
@@ -14,9 +15,11 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage, Too
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphRecursionError
+from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
-from ..bedrock.gateway import ModelGateway, model_of
+from ..bedrock.gateway import Gateway, model_of
+from ..bedrock.recorded import RecordedCall
 from ..bedrock.stand_in import STAND_IN
 from ..errors import MalformedAnswer, ModelCallFailed
 from ..prompts import prompt
@@ -37,11 +40,27 @@ _LOOP_CONFIG: RunnableConfig = {
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Answer]):
-    """An agent's answer, what was said on the way, and which model gave it."""
+    """An agent's answer, what was said on the way, which model gave it, and every answer a model gave for it."""
 
     answer: Answer
     messages: list[AnyMessage]
     model: str
+    calls: list[RecordedCall]
+
+    @property
+    def cost_micro_usd(self) -> int:
+        """What the conversation cost as far as it was settled, its useless attempts included."""
+        return sum(call.cost_micro_usd for call in self.calls)
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens that were read for it."""
+        return sum(call.input_tokens for call in self.calls)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that were written for it."""
+        return sum(call.output_tokens for call in self.calls)
 
 
 class GatewayMiddleware(AgentMiddleware[Any, Any]):
@@ -97,23 +116,30 @@ class Agent(Generic[Answer]):
         tools: Sequence[BaseTool],
         answer: type[Answer],
         desk: type[Desk],
-        gateway: ModelGateway,
+        gateway: Gateway,
         attempts: int,
     ) -> None:
+        self._name = name
+        self._tools = tools
         self._answer = answer
+        self._desk = desk
         self._attempts = attempts
         self._gateway = gateway
         self._system = SystemMessage(prompt(name))
+
+    @cached_property
+    def _loop(self) -> CompiledStateGraph[Any, Desk, Any, Any]:
+        """The compiled loop, made when it is first needed: many roles are never asked."""
         # Without a checkpointer of its own an agent's steps are not stored: its node runs again from the top.
-        self._loop = create_agent(
-            gateway.stand_in,
-            tools,
+        return create_agent(
+            self._gateway.stand_in,
+            self._tools,
             system_prompt=self._system,
-            middleware=[GatewayMiddleware(answer.__name__, attempts)],
-            response_format=ToolStrategy(answer),
-            context_schema=desk,
+            middleware=[GatewayMiddleware(self._answer.__name__, self._attempts)],
+            response_format=ToolStrategy(self._answer),
+            context_schema=self._desk,
             checkpointer=False,
-            name=name,
+            name=self._name,
         )
 
     def run(self, brief: str, desk: Desk, *, unusable: Callable[[Answer], str] = lambda _: "") -> Reply[Answer]:
@@ -137,14 +163,14 @@ class Agent(Generic[Answer]):
                 answer, messages, reason = self._attempt(messages, desk, unusable)
                 conversation.judge(usable=answer is not None and not reason)
                 if answer is not None and not reason:
-                    return Reply(answer, messages, model_of(messages) or conversation.model)
+                    return Reply(answer, messages, model_of(messages) or conversation.model, conversation.calls)
                 messages = [*messages, HumanMessage(f"That answer cannot be used: {reason}. Mend it and answer again.")]
             conversation.give_up()
             messages = [HumanMessage(brief)]
         answer, messages, reason = self._attempt(messages, desk, lambda _: "")
         if answer is None:
             raise ModelCallFailed(f"the stand-in gave no answer: {reason}.")
-        return Reply(answer, messages, STAND_IN)
+        return Reply(answer, messages, STAND_IN, conversation.calls)
 
     def _attempt(
         self, messages: list[AnyMessage], desk: Desk, unusable: Callable[[Answer], str]

@@ -1,48 +1,64 @@
-"""`SelfHealer`: a plan for a failed step, inside bounds that are code."""
+"""`SelfHealer`: chooses what to do about an incident, through tools whose bounds are code."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ..bedrock.gateway import ModelGateway, ModelTask
+from ..bedrock.gateway import Gateway, ModelTask
 from ..bedrock.protocol import brief_with
-from ..tools.desk import ReportDesk
-from ..tools.reports import read_incident
+from ..healing.incident import Action
+from ..tools.desk import HealerDesk
+from ..tools.healer import HEALER_TOOLS
 from .agent import Agent, Reply
 
 
 class HealingPlan(BaseModel):
-    """Finish: what to do about the incident."""
+    """Finish: why you did this about the incident."""
 
-    action: Literal["retry", "stop"]
     confidence: float = Field(ge=0, le=1)
     reasoning: str
 
 
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """What is to be done about an incident, and the plan behind it."""
+
+    action: Action
+    reply: Reply[HealingPlan]
+
+
 class SelfHealer:
-    """Plans; the graph carries out what is within bounds.
+    """Chooses among what is allowed; the graph carries it out.
 
     Args:
         gateway: Where its model calls go.
         attempts: Tries a model gets at a usable answer.
     """
 
-    def __init__(self, gateway: ModelGateway, *, attempts: int) -> None:
+    def __init__(self, gateway: Gateway, *, attempts: int) -> None:
         self._agent = Agent(
-            "healer", tools=[read_incident], answer=HealingPlan, desk=ReportDesk, gateway=gateway, attempts=attempts
+            "healer", tools=HEALER_TOOLS, answer=HealingPlan, desk=HealerDesk, gateway=gateway, attempts=attempts
         )
 
-    def plan(self, incident: dict[str, Any], *, task: ModelTask) -> Reply[HealingPlan]:
-        """Plan for an incident (`healing.incident.incident_of`).
+    def plan(self, incident: dict[str, Any], *, allowed: Sequence[Action], task: ModelTask) -> Healing:
+        """Choose what to do about an incident.
 
         Args:
-            incident: What failed.
+            incident: What failed (`healing.incident.incident_of`).
+            allowed: What may be done about it (`healing.incident.allowed`).
             task: The run to bill, and what the router knows.
+
+        Returns:
+            The last choice that was allowed; to stop, if there was none.
 
         Raises:
             SpendExhausted: A model call does not fit a cap.
         """
-        brief = brief_with("A step failed. Plan what to do.", {"node": incident["node"]})
-        return self._agent.run(brief, ReportDesk(task, incident))
+        brief = brief_with("A step failed. Choose what to do.", {"node": incident["node"]})
+        desk = HealerDesk(task, incident | {"allowed": list(allowed)}, tuple(allowed))
+        reply = self._agent.run(brief, desk)
+        return Healing(desk.action or "stop", reply)

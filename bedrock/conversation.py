@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import ModelResponse
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from pydantic import ValidationError
 
 from ..errors import MalformedAnswer
 from .answers import checked
 from .attempts import Attempts, NoAnswer
+from .dialogue import Invoke
 from .failures import CALL_FAILURES, Failure, Target, classify
 from .metering import metered
 from .models.prices import Tokens
 from .money.ledger import Hold
 from .prompt_size import half_of, most_tokens, shrunk
+from .recorded import RecordedCall, plain, request_hash
 from .routing.performance import estimate
 from .routing.router import Choice
 from .routing.task import TaskContext
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from .gateway import ModelGateway, ModelTask
 
 log = logging.getLogger(__name__)
-
-Invoke = Callable[[BaseChatModel, list[AnyMessage], dict[str, Any]], ModelResponse[Any]]
-"""Sends messages to a model, with settings of the call."""
 
 _CACHED = {"cache_control": {"ttl": "5m"}}
 """langchain-aws turns this into cache points: https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html"""
@@ -64,8 +62,12 @@ class Conversation:
         self._reasons = {choice.model_id: choice.reason for choice in choices}
         self._ladder = gateway.targets([choice.model_id for choice in choices])
         self._used: dict[str, _Used] = {}
+        self._settled: list[tuple[Tokens, int]] = []
+        self._asked = STAND_IN
         self._most_tokens: int | None = None
         self.local = not self._ladder
+        self.calls: list[RecordedCall] = []
+        """The answers so far, the unreadable ones among them."""
 
     @property
     def model(self) -> str:
@@ -92,7 +94,18 @@ class Conversation:
             SpendExhausted: An attempt's worst case does not fit a cap; that attempt was not sent.
             MalformedAnswer: The model answered, but not in a form that can be read as a message.
         """
-        given = list(messages)
+        local, request = self.local, request_hash(system, messages)
+        try:
+            response = self._answer(system, list(messages), invoke)
+        except MalformedAnswer as error:
+            self._note(RecordedCall(self._asked, local, request, malformed=error.message))
+            raise
+        answer = next(message for message in response.result if isinstance(message, AIMessage))
+        model = str(answer.response_metadata.get("model_name") or self.model)
+        self._note(RecordedCall(model, local, request, plain(answer)))
+        return response
+
+    def _answer(self, system: Sequence[BaseMessage], given: list[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
         if self.local:
             return invoke(self._gateway.stand_in, given, {})
         attempts = Attempts(
@@ -118,6 +131,18 @@ class Conversation:
         # In an outage the stand-in finishes the task: the next calls would each wait as long again.
         self.local = not attempts.refused
         return invoke(self._gateway.stand_in, given, {})
+
+    def _note(self, call: RecordedCall) -> None:
+        """Put an answer on record, with what was settled since the one before."""
+        settled, self._settled = self._settled, []  # an attempt that nobody waits for may still add to it
+        self.calls.append(
+            replace(
+                call,
+                cost_micro_usd=sum(micro_usd for _, micro_usd in settled),
+                input_tokens=sum(tokens.input for tokens, _ in settled),
+                output_tokens=sum(tokens.output for tokens, _ in settled),
+            )
+        )
 
     def give_up(self) -> None:
         """Let the stand-in go on: the models gave no usable answer in the attempts they have."""
@@ -159,6 +184,7 @@ class Conversation:
     ) -> ModelResponse[Any]:
         """Make one attempt: reserve, call and settle."""
         gateway, began_s = self._gateway, self._gateway.clock.monotonic_s()
+        self._asked = target.model
         messages = self._fitted(target, messages)
         card, model_id = gateway.catalog.card(target.model), gateway.callable_id(target)
         hold = self._reserve(target, model_id, most_tokens([*system, *messages]), caches=card.caches)
@@ -214,6 +240,7 @@ class Conversation:
         used.calls += 1
         used.latency_ms += latency_ms
         used.micro_usd += micro_usd
+        self._settled.append((tokens, micro_usd))
 
     def _failed(self, target: Target, failure: Failure) -> None:
         self._gateway.healing.failed(target, failure)

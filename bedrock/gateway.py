@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -14,6 +14,7 @@ from ..errors import InvalidSetting, ModelCallFailed
 from ..settings import AGENTS, Settings
 from .aws.session import BedrockSession
 from .conversation import Conversation
+from .dialogue import Dialogue
 from .failures import Healing, Target
 from .models.catalog import Catalog
 from .models.prices import Tokens
@@ -46,6 +47,26 @@ class ModelTask:
     """Share of the budget that was used then."""
     room_micro_usd: int | None = None
     """What was left of the budget then; None without a budget."""
+    step: str = ""
+    """The name under which the answers are put on record, such as `3/advisor`."""
+
+
+class Gateway(Protocol):
+    """What an agent needs of a gateway."""
+
+    @property
+    def stand_in(self) -> BaseChatModel:
+        """The model that answers where no other does."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Whether the stand-in answers everything."""
+        ...
+
+    def open(self, task: ModelTask, messages: Sequence[BaseMessage]) -> Dialogue:
+        """Open a conversation for a task, given the system prompt and the brief."""
+        ...
 
 
 class ModelGateway:
@@ -88,7 +109,7 @@ class ModelGateway:
         self.router = router
         self.catalog = catalog
         self.takeover_s = settings.takeover_s
-        self.stand_in: BaseChatModel = StandIn()
+        self.stand_in = StandIn()
         if session is not None:
             self._check_models()
 

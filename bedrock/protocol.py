@@ -12,7 +12,13 @@ ADVICE = "Advice"
 READ_CANDIDATE = "read_candidate"
 DECISION = "DecisionResult"
 
+READ_DEGRADATION = "read_degradation"
+ROOT_CAUSE = "RootCause"
+
 READ_INCIDENT = "read_incident"
+RETRY_STEP = "retry_step"
+ROLL_BACK = "roll_back"
+STOP_RUN = "stop_run"
 HEALING_PLAN = "HealingPlan"
 
 READ_SPEND = "read_spend"

@@ -84,7 +84,7 @@ def _work(role: str, stage: Stage) -> Reply[Any] | list[Any]:
         case "decision":
             return BedrockDecisionEngine(gateway, attempts=attempts).decide(CANDIDATE, task=task)
         case "healer":
-            return SelfHealer(gateway, attempts=attempts).plan(INCIDENT, task=task)
+            return SelfHealer(gateway, attempts=attempts).plan(INCIDENT, allowed=("retry", "stop"), task=task).reply
         case _:
             pressure = Pressure(share=0.85, scope="day", calls=17)
-            return list(CostGovernor(gateway, attempts=attempts).govern(pressure, task=task))
+            return CostGovernor(gateway, attempts=attempts).govern(pressure, task=task)[0]

@@ -28,6 +28,7 @@ class ProposedMutation(BaseModel):
     predicted_gain: float = Field(default=0.0, allow_inf_nan=False, description="Expected change of the mean score.")
     probability: float = Field(default=0.5, ge=0, le=1, description="How likely it is an improvement.")
     origin: Text = Field(default="", description="Leave empty.")
+    feedback: list[int] = Field(default_factory=list, description="Numbers of the remarks it answers.")
 
 
 # Descriptions are given, not taken from docstrings: they go over the wire, and Python 3.13 indents docstrings anew.
@@ -38,7 +39,9 @@ class ProposedMutation(BaseModel):
 )
 def read_evidence(trials: Count, failures: Count, runtime: ToolRuntime[AdvisorDesk]) -> str:
     """Read the newest trials of a run and feedback on failed training cases."""
-    return json.dumps(runtime.context.evidence(trials, failures), ensure_ascii=False)
+    evidence = runtime.context.evidence(trials, failures)
+    runtime.context.remarks.update(remark["number"] for remark in evidence["feedback"] if "number" in remark)
+    return json.dumps(evidence, ensure_ascii=False)
 
 
 @tool(
@@ -67,10 +70,13 @@ def _admitted(proposal: ProposedMutation, desk: AdvisorDesk, proposer: str) -> d
         )
     except InvalidMutation as error:
         return {"rejected": str(error)}
-    if desk.tried(mutation) or mutation.id in {m.id for m in desk.accepted.values()}:
-        return {"rejected": "these gene values were tried before in this run"}
+    if reason := desk.refusal(mutation):
+        return {"rejected": reason}
+    if mutation.id in {m.id for m in desk.accepted.values()}:
+        return {"rejected": "this mutation was accepted already"}
     proposal_id = f"p{len(desk.accepted) + 1}"
     desk.accepted[proposal_id] = mutation
+    desk.answered[proposal_id] = tuple(sorted(desk.remarks.intersection(proposal.feedback)))
     return {"id": proposal_id}
 
 

@@ -12,7 +12,8 @@ from .desk import ReportDesk
 
 @tool(
     protocol.READ_CANDIDATE,
-    description="Read the candidate: its changes, its evidence on validation cases, its risk and the parts of it.",
+    description="Read the candidate: its changes, its evidence on validation cases, its risk and the parts of it;"
+    " alternatives to it, conflicts to resolve, and how well earlier verdicts held, where there are any.",
 )
 def read_candidate(runtime: ToolRuntime[ReportDesk]) -> str:
     """Return the candidate under decision."""
@@ -20,8 +21,17 @@ def read_candidate(runtime: ToolRuntime[ReportDesk]) -> str:
 
 
 @tool(
+    protocol.READ_DEGRADATION,
+    description="Read the degradation: how it showed, the evidence, and the gene changes that were undone.",
+)
+def read_degradation(runtime: ToolRuntime[ReportDesk]) -> str:
+    """Return the degradation to explain."""
+    return _report(runtime)
+
+
+@tool(
     protocol.READ_INCIDENT,
-    description="Read the incident: its kind, the failed step, how often it failed, and the error.",
+    description="Read the incident: its kind, the failed step, how often it failed, the error, and what is allowed.",
 )
 def read_incident(runtime: ToolRuntime[ReportDesk]) -> str:
     """Return the incident to heal."""

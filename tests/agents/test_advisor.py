@@ -16,6 +16,7 @@ from tests.support.converse import Failure
 from tests.support.model import Call, tool_use
 from tests.support.stage import (
     DNA,
+    EVIDENCE,
     HAIKU,
     SONNET,
     Answer,
@@ -103,6 +104,7 @@ MALFORMED: dict[str, tuple[list[Answer], str]] = {
     "a flag as a number": ([propose({"eager": 1})], "1 is not a flag"),
     "a fraction for a whole number": ([propose({"depth": 1.5})], "1.5 is not a whole number"),
     "lone surrogates": ([propose({"words": "\ud800"})], "lone surrogates"),
+    "remarks as words": ([propose({"words": "x"}, feedback="the second")], "Input should be a valid list"),
     "no change": ([propose({"words": "old words"})], "the mutation changes nothing"),
     "empty changes": ([propose({})], "the mutation changes nothing"),
     "an unknown category": ([propose({"words": "x"}, category="conquest")], "unknown category 'conquest'"),
@@ -180,8 +182,32 @@ def test_more_candidates_than_wanted_and_repeated_ones_are_rejected(stage: Stage
 
     assert [mutation.changes for mutation in desk.accepted.values()] == [{"depth": 2}, {"depth": 3}]
     said = heard(stage.requests[1])
-    assert "were tried before" in said
+    assert "was accepted already" in said
     assert "has its 2 candidates already" in said
+
+
+def test_what_the_desk_refuses_is_rejected_with_the_reason(stage: Stage) -> None:
+    proposals = [{"changes": {"depth": 2}}, {"changes": {"words": "blue elephants"}}]
+    stage.answer(answering(("propose_mutations", {"proposals": proposals}), advice("p1")))
+    desk = advisor_desk()
+    desk.refusal = lambda mutation: "policy forbids it: depth" if "depth" in mutation.changes else ""
+    stage.advise(desk)
+    assert [mutation.changes for mutation in desk.accepted.values()] == [{"words": "blue elephants"}]
+    assert "policy forbids it: depth" in heard(stage.requests[1])
+
+
+def test_a_proposal_names_the_remarks_it_answers_of_those_that_were_read(stage: Stage) -> None:
+    remarks = [{"number": number, "source": "people", "text": "Deeper, please."} for number in (4, 7)]
+    proposals = [
+        {"changes": {"depth": 2}, "feedback": [7, 4, 4, 99, -1]},
+        {"changes": {"depth": 3}, "feedback": [10**30]},
+        {"changes": {"depth": 4}},
+    ]
+    stage.answer(answering(READ, ("propose_mutations", {"proposals": proposals}), advice("p1")))
+    desk = advisor_desk(candidates=3)
+    desk.evidence = lambda trials, failures: EVIDENCE | {"feedback": remarks}
+    stage.advise(desk)
+    assert desk.answered == {"p1": (4, 7), "p2": (), "p3": ()}
 
 
 @pytest.fixture
@@ -263,7 +289,14 @@ NAMES = st.sampled_from(list(DNA.genes)) | st.text(max_size=8)
 CHANGES = st.dictionaries(NAMES, JSON | st.sampled_from([0, 1, 0.5, 2, True, "fancy", "words"]), max_size=3) | JSON
 PROPOSAL = st.fixed_dictionaries(
     {"changes": CHANGES},
-    optional={"category": JSON, "rationale": JSON, "predicted_gain": JSON, "probability": JSON, "origin": JSON},
+    optional={
+        "category": JSON,
+        "rationale": JSON,
+        "predicted_gain": JSON,
+        "probability": JSON,
+        "origin": JSON,
+        "feedback": JSON,
+    },
 )
 ANYTHING = JSON.filter(lambda value: value is not None)  # null is not sent, see the edge cases above
 CALLS = (

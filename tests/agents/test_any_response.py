@@ -40,7 +40,7 @@ BLOCKS = (
     "SDK_UNKNOWN_MEMBER",
 )
 USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "cacheDetails")
-TOOLS = sorted({name for role in ROLES.values() for name, _ in role.script})
+TOOLS = sorted({"retry_step", "roll_back", "stop_run"} | {name for role in ROLES.values() for name, _ in role.script})
 
 USAGE_SENT = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
 
@@ -165,7 +165,9 @@ CALLS = st.builds(
     st.integers(0, 3),
     st.sampled_from([*TOOLS, "apply"]) | st.text(min_size=1, max_size=70),
     JSON.filter(lambda value: value is not None)
-    | st.fixed_dictionaries({}, optional={"verdict": JSON, "action": JSON, "proposals": JSON, "analysis": JSON}),
+    | st.fixed_dictionaries(
+        {}, optional={"verdict": JSON, "ranking": JSON, "suspects": JSON, "proposals": JSON, "analysis": JSON}
+    ),
 )
 ANY_FORMED: st.SearchStrategy[Reply] = st.builds(
     lambda content, stop, usage: body(content, stop=stop, **usage),

@@ -9,8 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from bedrock_evolution import Evolution, EvolutionResult, number, text
-from bedrock_evolution.agents.agent import Reply
-from bedrock_evolution.agents.healer import HealingPlan, SelfHealer
+from bedrock_evolution.agents.healer import Healing, SelfHealer
 from bedrock_evolution.bedrock.conversation import Conversation
 from bedrock_evolution.bedrock.gateway import ModelTask
 from bedrock_evolution.bedrock.stand_in import STAND_IN
@@ -24,7 +23,7 @@ from tests.support.stage import HAIKU, INCIDENT, SONNET, Stage, always, answerin
 # $ per million tokens of the healer's model.
 HAIKU_IN, HAIKU_OUT, HAIKU_CACHE_READ, HAIKU_CACHE_WRITE = 1.0, 5.0, 0.1, 1.25
 
-THE_PLAN = {"action": "retry", "confidence": 0.9, "reasoning": "It may pass."}
+THE_PLAN = {"confidence": 0.9, "reasoning": "It may pass."}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,9 @@ def stage(open_stage: Stage) -> Stage:
     return open_stage
 
 
-def heal(stage: Stage, *, run_id: str = "run-1") -> Reply[HealingPlan]:
-    return SelfHealer(stage.gateway, attempts=1).plan(INCIDENT, task=ModelTask("healer", run_id))
+def heal(stage: Stage, *, run_id: str = "run-1", incident: dict[str, Any] = INCIDENT) -> Healing:
+    healer = SelfHealer(stage.gateway, attempts=1)
+    return healer.plan(incident, allowed=("retry", "stop"), task=ModelTask("healer", run_id))
 
 
 def open_healing(stage: Stage, messages: list[BaseMessage]) -> Conversation:
@@ -50,17 +50,17 @@ def open_healing(stage: Stage, messages: list[BaseMessage]) -> Conversation:
 def test_where_every_model_refuses_the_stand_in_answers_and_nothing_is_billed(tmp_path: Path) -> None:
     with staged(tmp_path) as stage:
         stage.answer(always(Failure("AccessDeniedException")))
-        assert heal(stage).answer.action == "retry"  # a storage failure may pass, says the stand-in's rule
+        assert heal(stage).action == "retry"  # a storage failure may pass, says the stand-in's rule
         # Each model was asked for the call it was the first choice of; now both rest.
         assert [request.model_id for request in stage.requests] == [HAIKU, SONNET]
         assert stage.calls() == [("void", "AccessDeniedException", 0, 0)] * 2
-        assert heal(stage).model == STAND_IN
+        assert heal(stage).reply.model == STAND_IN
         assert len(stage.requests) == 2
 
 
 def test_an_endpoint_that_is_gone_is_answered_by_the_stand_in_and_not_billed(tmp_path: Path) -> None:
     with staged(tmp_path, endpoint_url="http://127.0.0.1:9") as stage:
-        assert heal(stage).answer.action == "retry"
+        assert heal(stage).action == "retry"
         # After the third attempt the region is left alone.
         assert stage.calls() == [("void", "EndpointConnectionError", 0, 0)] * 3
 
@@ -171,7 +171,7 @@ def _holds_and_costs(stage: Stage, incident: dict[str, Any], *, bytes_per_token:
         return model(request)
 
     stage.answer(respond)
-    SelfHealer(stage.gateway, attempts=1).plan(incident, task=ModelTask("healer", "run-1"))
+    heal(stage, incident=incident)
     return seen
 
 

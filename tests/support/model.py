@@ -72,8 +72,10 @@ class ScriptedModel:
                 return self._advise(talk)
             case ["read_candidate", "DecisionResult"]:
                 return talk.calling(_decision(talk))
-            case ["read_incident", "HealingPlan"]:
-                return talk.calling(_plan(talk))
+            case ["read_degradation", "RootCause"]:
+                return talk.calling(_root_cause(talk))
+            case ["read_incident", "retry_step", "roll_back", "stop_run", "HealingPlan"]:
+                return talk.calling(*_plan(talk))
             case ["read_spend", "CostMeasures"]:
                 return talk.calling(_measures(talk))
             case tools:
@@ -338,7 +340,7 @@ def _decision(talk: Talk) -> Call:
     verdict = "APPROVE" if evidence["credible"] and evidence["at_least"] > 0 else "REJECT"
     if not talk.results("DecisionResult"):
         verdict = "YES"
-    return "DecisionResult", {
+    result = {
         "verdict": verdict,
         "confidence": 0.9,
         "risks": {"longer descriptions": 0.2},
@@ -346,17 +348,37 @@ def _decision(talk: Talk) -> Call:
         "reasoning": "The gain is credible, and the change can be taken back.",
         "estimated_impact": round(evidence["gain"], 3),
     }
+    if others := [other["mutation_id"] for other in candidate.get("alternatives", [])]:
+        result["ranking"] = [candidate["mutation_id"], *others]
+    if found := candidate.get("conflicts"):
+        result["resolutions"] = [
+            {"conflict": conflict["id"], "keep": conflict["between"][0], "reasoning": "It was first."}
+            for conflict in found
+        ]
+    return "DecisionResult", result
 
 
-def _plan(talk: Talk) -> Call:
+def _root_cause(talk: Talk) -> Call:
+    degradation = talk.result("read_degradation")
+    if degradation is None:
+        return "read_degradation", {}
+    suspects = sorted(degradation["undone"])
+    return "RootCause", {
+        "cause": f"The change of {', '.join(suspects)} did not hold on live cases.",
+        "suspects": suspects,
+        "confidence": 0.7,
+        "evidence": [degradation["why"]],
+        "recommendations": ["Change one of them at a time."],
+        "reasoning": "Nothing else changed at that time.",
+    }
+
+
+def _plan(talk: Talk) -> list[Call]:
     incident = talk.result("read_incident")
     if incident is None:
-        return "read_incident", {}
-    return "HealingPlan", {
-        "action": "stop",
-        "confidence": 0.8,
-        "reasoning": f"A person should see: {incident['kind']}.",
-    }
+        return [("read_incident", {})]
+    reasoning = f"A person should see: {incident['kind']}."
+    return [("stop_run", {}), ("HealingPlan", {"confidence": 0.8, "reasoning": reasoning})]
 
 
 def _measures(talk: Talk) -> Call:

@@ -59,6 +59,27 @@ CANDIDATE = {
     "evidence": {"gain": 0.1, "cases": 200, "credible": True, "confidence": 0.99, "at_least": 0.05},
     "risk": {"value": 0.5, "parts": {"kind": 0.3, "size": 0.1}},
 }
+ALTERNATIVES = [
+    {
+        "mutation_id": "m-2",
+        "changes": {"depth": {"from": 1, "to": 3}},
+        "training_gain": 0.2,
+        "cases": 40,
+        "risk": 0.4,
+    },
+    {
+        "mutation_id": "m-3",
+        "changes": {"words": {"from": "old words", "to": "new words"}},
+        "training_gain": 0.2,
+        "cases": 40,
+        "risk": 0.3,
+    },
+]
+DEGRADATION = {
+    "why": "the live genes did worse than before",
+    "evidence": {"mean": 0.4, "reference": 0.6, "outcomes": 90, "e_value": 44.0},
+    "undone": {"depth": {"from": 1, "to": 2}, "words": {"from": "old words", "to": "new words"}},
+}
 INCIDENT = {"kind": "storage", "node": "apply", "attempts": 1, "message": "the disk is full", "hint": "Free some."}
 
 # One piece of a scripted conversation: prose, one tool call, several blocks, or a reply as it is.
@@ -189,7 +210,7 @@ def advisor_desk(*, candidates: int = 2) -> AdvisorDesk:
         dna=DNA,
         engine=MutationEngine(),
         evidence=lambda trials, failures: EVIDENCE,
-        tried=lambda mutation: False,
+        refusal=lambda mutation: "",
         candidates=candidates,
     )
 

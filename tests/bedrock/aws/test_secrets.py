@@ -201,7 +201,7 @@ def play_agents(stage: Stage, played: Scene) -> None:
     agents: list[Callable[[], object]] = [
         lambda: stage.advise(advisor_desk()),
         lambda: BedrockDecisionEngine(stage.gateway, attempts=2).decide(CANDIDATE, task=ModelTask("decision", "run-1")),
-        lambda: SelfHealer(stage.gateway, attempts=2).plan(INCIDENT, task=task),
+        lambda: SelfHealer(stage.gateway, attempts=2).plan(INCIDENT, allowed=("retry", "stop"), task=task),
         lambda: CostGovernor(stage.gateway, attempts=2).govern(
             Pressure(share=0.9, scope="run", calls=3), task=ModelTask("cost_governor", "run-1")
         ),
