@@ -104,6 +104,24 @@ def ledger(*, short: bool) -> Part:
     return Part(rows, found)
 
 
+def audit(*, short: bool) -> Part:
+    """Measure what the audit chain costs: to append a signed event, and to verify a long record."""
+    size = ["--events", "5000", "--appended", "300"] if short else []
+    found = json.loads(_child([str(HERE / "audit.py"), *size])[0])
+    append, verified = found["append"], found["verify"]
+    whole, disk, rate = append["append_us"], append["disk_us"], verified["events_per_s"]
+    parts = f"{append['seal_us']:.0f} µs to hash, {append['sign_us']:.0f} µs to sign and write down"
+    rows = [
+        Row(
+            f"(d) audit: {verified['events']:,} events verified", f"{rate:,.0f} a second", "≥ 100,000", rate >= 100_000
+        ),
+        Row("(d) audit: to append and sign an event, median", f"{whole:.0f} µs", "≤ 200 µs", whole <= 200),
+        Row("    audit: a bare transaction of one row, median", f"{disk:.0f} µs"),
+        Row("    audit: what an event costs beyond that", f"{whole - disk:.0f} µs, of which {parts}"),
+    ]
+    return Part(rows, found)
+
+
 def startup(*, short: bool) -> Part:
     """Measure how long the command line and the public names take to be there."""
     repeats = 3 if short else 11
@@ -170,6 +188,30 @@ def routing(*, short: bool) -> Part:
         row = Row(f"    routing online, {calls:.0%} strong calls", measured, "> 0", min(gains) > 0, ratio=True)
         rows.append(row)
     return Part(rows, found)
+
+
+def replays(*, short: bool) -> Part:
+    """Measure how much faster a replay is than the run it replays, where no model is waited for."""
+    found = json.loads(_child([str(HERE / "replay.py"), *(["--generations", "4"] if short else [])])[0])
+    costly, free = found["costly"], found["free"]
+    took = f"{costly['run_s']:.1f} s, {costly['replay_s']:.2f} s"
+    rows = [
+        Row(
+            f"(d) run / replay, {found['case_ms']:g} ms a case, {costly['workers']} workers",
+            f"{costly['ratio']:.0f} ({took})",
+            "≥ 20",
+            costly["ratio"] >= 20,
+            ratio=True,
+        ),
+        Row("    run / replay, the demo's own evaluator, which takes no time", f"{free['ratio']:.1f}"),
+        Row("    replay: evaluations and steps a second", _rates(costly)),
+    ]
+    return Part(rows, found)
+
+
+def _rates(found: dict[str, Any]) -> str:
+    seconds = found["replay_s"]
+    return f"{found['evaluations'] / seconds:,.0f}, {found['steps'] / seconds:,.0f}"
 
 
 def _gain_row(seed: int, result: dict[str, Any], gain: float, *, short: bool) -> Row:
@@ -264,6 +306,8 @@ PARTS: dict[str, Callable[..., Part]] = {
     "startup": startup,
     "overhead": overhead,
     "ledger": ledger,
+    "audit": audit,
+    "replay": replays,
     "demo": demo,
     "quality": quality,
     "routing": routing,

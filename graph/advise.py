@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
@@ -13,13 +14,14 @@ from ..dna.mutation import Mutation
 from ..fitness.journal import TrialRecord
 from ..fitness.racing import HeadScores
 from ..fitness.scorer import Request, genes_key
+from ..governance.feedback import Remark
 from ..tools.desk import AdvisorDesk
-from .services import Services, model_task
+from .records import event_of, key_of
+from .services import Services, model_task, step_of
 from .state import EvolutionState
 
 _FEEDBACK_CHARS = 300
 _SHOWN_CHARS = 300
-_REMARKS = 10
 _RATIONALE_CHARS = 160
 
 
@@ -27,29 +29,53 @@ def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Choose this generation's cost measures, and fix what the router knows in it."""
     if services.gateway.local:
         return {"measures": [], "routing": {}, "pressure": 0.0, "room_micro_usd": None}
+    known = services.store.event(services.app, key_of(state, "governed"))
+    if known is not None:
+        return {"measures": known.data["measures"], **known.data["spend"]}
     pressure = services.gateway.ledger.pressure(state["run_id"])
-    routing = services.gateway.tracker.snapshot()
-    known: EvolutionState = {
-        "routing": dict(routing),
+    spend: EvolutionState = {
+        "routing": dict(services.gateway.tracker.snapshot()),
         "pressure": pressure.share,
         "room_micro_usd": pressure.room_micro_usd,
     }
-    measures = services.governor.govern(pressure, task=model_task("cost_governor", {**state, **known}))
-    return {"measures": measures, **known}
+    measures, reply = services.governor.govern(pressure, task=model_task("cost_governor", {**state, **spend}))
+    if reply is not None:
+        with services.database.transaction("decision.record"):
+            services.calls.save(state["run_id"], step := step_of("cost_governor", state), reply.calls)
+            services.store.append(
+                event_of(
+                    services,
+                    state,
+                    "governed",
+                    why=reply.answer.reasoning,
+                    actor="cost governor",
+                    reply=reply,
+                    step=step,
+                    data={"measures": measures, "spend": spend},
+                )
+            )
+    return {"measures": measures, **spend}
 
 
 def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Ask the advisor for candidates and record them, in the order of its strategy."""
+    """Ask the advisor for candidates and record them, in the order of its strategy.
+
+    What is on record already is not asked again: the model's answer may be another one the next time.
+    """
     run_id, generation, measures = state["run_id"], state["generation"], state.get("measures", [])
+    if (known := services.store.event(services.app, key_of(state, "advised"))) is not None:
+        return {"candidates": known.data["candidates"], "strategy": known.data["strategy"]}
     head = services.snapshot(state["head"]["generation"])
     wanted = services.settings.candidates
+    remarks = services.remarks()
     desk = AdvisorDesk(
         task=model_task("advisor", state),
         dna=head,
         engine=services.engine,
-        evidence=_Evidence(services, state, head, shorter="shorter_context" in measures),
-        tried=lambda mutation: services.journal.tried(run_id, _genes(head, mutation), before=generation),
+        evidence=_Evidence(services, state, head, remarks, shorter="shorter_context" in measures),
+        refusal=partial(_refusal, services, state, head),
         candidates=max(1, wanted // 2) if "fewer_candidates" in measures else wanted,
+        forbidden=frozenset(filter(services.autonomy.forbids, head.genes)),
     )
     reply = services.advisor.advise(
         desk,
@@ -60,8 +86,7 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
     order = [name for name in reply.answer.strategy.ordered() if name in desk.accepted]
     ordered = [desk.accepted[name] for name in dict.fromkeys([*order, *desk.accepted])]
     trials = [_trial(generation, slot, head, mutation) for slot, mutation in enumerate(ordered)]
-    services.journal.propose(run_id, generation, trials)
-    return {
+    advised = {
         "candidates": [
             {
                 "slot": trial.slot,
@@ -73,7 +98,40 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
             for trial in trials
         ],
         "strategy": reply.answer.model_dump(mode="json"),
-        "transcript": transcript(reply.messages),
+    }
+    told = [remark.number for remark in remarks]
+    analysis = reply.answer.analysis
+    data = {**advised, "confidence": analysis.confidence, "remarks": told, "head": head.checksum}
+    with services.database.transaction("advice.record"):
+        services.calls.save(run_id, step := step_of("advisor", state), reply.calls)
+        services.journal.propose(run_id, generation, trials)
+        services.store.append(
+            event_of(
+                services, state, "advised", why=analysis.reasoning, actor="advisor", reply=reply, step=step, data=data
+            )
+        )
+        if told:
+            services.feedback.mark_read(
+                services.app, told, run_id=run_id, generation=generation, answers=_answers(told, desk)
+            )
+    return {**advised, "transcript": transcript(reply.messages)}
+
+
+def _refusal(services: Services, state: EvolutionState, head: SystemDNA, mutation: Mutation) -> str:
+    """Say why a valid mutation is not put to trial; empty if it is."""
+    policy = services.autonomy.policy(mutation)
+    if policy is not None and policy.rule == "never":
+        return policy.told
+    if services.journal.tried(state["run_id"], _genes(head, mutation), before=state["generation"]):
+        return "these gene values were tried before in this run"
+    return ""
+
+
+def _answers(remarks: Sequence[int], desk: AdvisorDesk) -> dict[int, list[str]]:
+    """Return the mutations that were proposed in answer to each remark."""
+    return {
+        number: [mutation.id for name, mutation in desk.accepted.items() if number in desk.answered.get(name, ())]
+        for number in remarks
     }
 
 
@@ -109,10 +167,19 @@ def _trial(generation: int, slot: int, head: SystemDNA, mutation: Mutation) -> T
 class _Evidence:
     """Answers the advisor's one question about the past: recent trials, and failures of the best parent."""
 
-    def __init__(self, services: Services, state: EvolutionState, head: SystemDNA, *, shorter: bool) -> None:
+    def __init__(
+        self,
+        services: Services,
+        state: EvolutionState,
+        head: SystemDNA,
+        remarks: Sequence[Remark],
+        *,
+        shorter: bool,
+    ) -> None:
         self._services = services
         self._state = state
         self._head = head
+        self._remarks = remarks
         self._share = 2 if shorter else 1
 
     def __call__(self, trials: int, failures: int) -> dict[str, Any]:
@@ -131,8 +198,8 @@ class _Evidence:
             "trials": [self._told(trial) for trial in known],
             "failures": self._failures(scores, failures // self._share),
             "feedback": [
-                {"source": remark.source, "text": remark.text[:_FEEDBACK_CHARS]}
-                for remark in self._services.feedback.newest(self._services.app, limit=_REMARKS)
+                {"number": remark.number, "source": remark.source, "text": remark.text[:_FEEDBACK_CHARS]}
+                for remark in self._remarks
             ],
         }
 

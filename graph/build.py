@@ -1,4 +1,4 @@
-"""The state machine: observe, govern, advise, trial, decide, then approve, apply or record; heal on failure."""
+"""The state machine: observe, govern, advise, trial, decide, then approve, apply or record; heal where one fails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import interrupt
 
-from ..errors import BudgetExhausted, EvolutionError, SpendExhausted, StoreError, UsageError
-from ..healing.incident import incident_of
+from ..errors import (
+    BudgetExhausted,
+    EvolutionError,
+    LiveGenesFailed,
+    ReplayDiverged,
+    SpendExhausted,
+    StoreError,
+    UsageError,
+)
+from ..healing.incident import IncidentKind, incident_of
 from . import routes
 from .advise import advise, govern
-from .decide import apply, approve, decide, record
-from .finish import heal, report
+from .approve import approve
+from .decide import decide
+from .finish import report
+from .heal import diagnose, heal, rollback
 from .observe import begin, observe
+from .release import apply, record
 from .services import Services
 from .state import EvolutionInput, EvolutionOutput, EvolutionState
 from .trial import trial
@@ -26,7 +37,8 @@ Node = Callable[[Services, EvolutionState], dict[str, Any]]
 EvolutionGraph = CompiledStateGraph[EvolutionState, None, EvolutionInput, EvolutionOutput]
 
 _STEPS: dict[str, tuple[Node, routes.Route, tuple[str, ...]]] = {
-    "observe": (observe, routes.to("govern"), ("govern",)),
+    "observe": (observe, routes.after_observe, ("govern", "diagnose")),
+    "diagnose": (diagnose, routes.to("govern"), ("govern",)),
     "govern": (govern, routes.to("advise"), ("advise",)),
     "advise": (advise, routes.to("trial"), ("trial",)),
     "trial": (trial, routes.to("decide"), ("decide",)),
@@ -54,7 +66,9 @@ def build(services: Services, checkpointer: BaseCheckpointSaver[str] | None = No
     graph.add_node("report", partial(report, services))
     graph.add_edge(START, "begin")
     graph.add_conditional_edges("begin", routes.after_begin, ["observe", "report"])
-    graph.add_conditional_edges("heal", routes.after_heal, [*_STEPS, "report"])
+    graph.add_node("rollback", partial(rollback, services))
+    graph.add_conditional_edges("heal", routes.after_heal, [*_STEPS, "rollback", "report"])
+    graph.add_conditional_edges("rollback", routes.after_rollback, ["observe", "report"])
     graph.add_edge("report", END)
     return graph.compile(checkpointer=checkpointer, name="evolution")
 
@@ -73,14 +87,17 @@ def _guarded(name: str, node: Node, services: Services, state: EvolutionState) -
 
     What only the caller can mend (bad input) is raised to the caller.
     """
+    if (foreseen := services.foreseen(name, state)) is not None:
+        return {"incident": foreseen}
     try:
         update = _paused_by_budget(node, services, state)
     except BudgetExhausted as spent:
         return {"status": "budget", "message": str(spent)}
     except EvolutionError as error:
-        if isinstance(error, UsageError) and not isinstance(error, StoreError):
+        if isinstance(error, ReplayDiverged) or (isinstance(error, UsageError) and not isinstance(error, StoreError)):
             raise
         before = state.get("incident")
         attempts = before["attempts"] + 1 if before and before["node"] == name else 1
-        return {"incident": incident_of(error, node=name, attempts=attempts)}
+        kind: IncidentKind | None = "degraded" if isinstance(error, LiveGenesFailed) else None
+        return {"incident": incident_of(error, node=name, attempts=attempts, kind=kind)}
     return update | {"incident": None} if state.get("incident") else update

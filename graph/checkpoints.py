@@ -4,26 +4,67 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.sqlite import SqliteSaver
+
+from ..dna.database import Database
 
 _BUSY_MS = 30_000
 
 
-def open_checkpointer(path: Path) -> SqliteSaver:
+class EvolutionSaver(SqliteSaver):
+    """A `SqliteSaver` whose writes are commit points like those of the store.
+
+    Args:
+        connection: A connection of its own to the store's file.
+        database: The store's file, which tells whoever watches.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
+        super().__init__(connection)
+        self._database = database
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint."""
+        self._database.reached("checkpoint.put", "before")
+        stored = super().put(config, checkpoint, metadata, new_versions)
+        self._database.reached("checkpoint.put", "after")
+        return stored
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a step wrote, before the checkpoint that takes it up."""
+        self._database.reached("checkpoint.writes", "before")
+        super().put_writes(config, writes, task_id, task_path)
+        self._database.reached("checkpoint.writes", "after")
+
+
+def open_checkpointer(database: Database) -> EvolutionSaver:
     """Open the checkpointer of a store's file.
 
     A checkpoint lost with the power only makes a step run again, which every step allows, so checkpoints are
     written without waiting for the disk (`synchronous=NORMAL`); the store's own commits do wait.
 
     Args:
-        path: The file of the store.
+        database: The file of the store.
     """
-    connection = sqlite3.connect(path, check_same_thread=False)
+    connection = sqlite3.connect(database.path, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-    saver = SqliteSaver(connection)
+    saver = EvolutionSaver(connection, database)
     weakref.finalize(saver, connection.close)
+    database.reached("tables", "before")
     saver.setup()
+    database.reached("tables", "after")
     connection.execute("PRAGMA synchronous=NORMAL")
     return saver

@@ -1,4 +1,4 @@
-"""heal and report: what to do when a step fails, and what a run ends with."""
+"""report: what a run ends with."""
 
 from __future__ import annotations
 
@@ -8,39 +8,10 @@ from ..bedrock.stand_in import STAND_IN
 from ..dna.events import EventDraft
 from ..dna.genome import SystemDNA
 from ..errors import BudgetExhausted, EvaluationFailed
-from ..healing.incident import bounded
 from ..settings import MICRO
-from .services import Services, model_task
+from .records import event_of, incident_name
+from .services import Services
 from .state import EvolutionState
-
-
-def heal(services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Ask the healer for a plan, keep it inside its bounds, and put the incident on record."""
-    incident = state["incident"]
-    if incident is None:
-        return {}
-    plan = services.healer.plan(incident, task=model_task("healer", state)).answer
-    action = bounded(plan.action, incident)
-    services.store.append(
-        EventDraft(
-            app=services.app,
-            kind="incident",
-            key=f"{state['run_id']}/{state.get('generation', 0)}/incident/{incident['node']}/{incident['attempts']}",
-            at=services.clock.now(),
-            actor="healer",
-            why=plan.reasoning,
-            run_id=state["run_id"],
-            generation=state.get("generation"),
-            data={"incident": incident, "action": action},
-        )
-    )
-    if action == "stop":
-        return {
-            "status": "failed",
-            "message": f"{incident['message']} {incident['hint']}".strip(),
-            "incident": incident | {"action": action},
-        }
-    return {"incident": incident | {"action": action}}
 
 
 def report(services: Services, state: EvolutionState) -> dict[str, Any]:
@@ -48,15 +19,39 @@ def report(services: Services, state: EvolutionState) -> dict[str, Any]:
     status = "budget" if state.get("ending") == "budget" else state["status"]
     status = "done" if status == "running" else status
     tests: dict[str, Any] = {}
-    if status != "failed":
+    stuck = services.foreseen("report", state) if status != "failed" else None
+    if stuck is not None:
+        tests = {"message": f"the sealed test could not be scored: {stuck['message']} {stuck['hint']}"}
+    elif status != "failed":
         try:
             tests = _sealed_test(services, state)
         except (EvaluationFailed, BudgetExhausted) as error:
             # What was found stays found, though its last number is missing.
             tests = {"message": f"the sealed test could not be scored: {error}"}
     summary = summed_up(services, state) | {"status": status, **tests}
-    services.journal.set_status(state["run_id"], status, summary)
+    what, why = f"ended/{state.get('visit', 1)}", summary["message"] or f"the run is {status}"
+    with services.database.transaction("run.status"):
+        services.journal.set_status(state["run_id"], status, summary)
+        if stuck is not None:
+            services.store.append(_stuck_event(services, state, stuck))
+        services.store.append(
+            event_of(services, state, "ended", what=what, why=why, actor="rule", data={"summary": summary})
+        )
     return {"status": status, "summary": summary}
+
+
+def _stuck_event(services: Services, state: EvolutionState, stuck: dict[str, Any]) -> EventDraft:
+    head = services.store.head(services.app)
+    what = incident_name(state, "report", stuck["attempts"], live=head.generation if head else 0)
+    return event_of(
+        services,
+        state,
+        "incident",
+        what=what,
+        why="The run ends without its sealed test, since what it found stays found.",
+        actor="rule",
+        data={"incident": stuck, "allowed": ["stop"], "action": "stop"},
+    )
 
 
 def _sealed_test(services: Services, state: EvolutionState) -> dict[str, float]:

@@ -7,17 +7,26 @@ from typing import Any
 from ..dna.events import EventDraft
 from ..dna.genes import Gene
 from ..dna.genome import SystemDNA
-from ..errors import InvalidGene, StaleParent
+from ..errors import EvaluationFailed, InvalidGene, LiveGenesFailed, StaleParent
 from .services import RunContext, Services
 from .state import TREND_LENGTH, EvolutionState, PoolEntry
 
 DEFAULT_GENERATIONS = 10
+_INSIDE = ("diagnose", "govern", "advise", "trial", "decide")
+"""Steps that a generation begins with; what comes after them has decided on it."""
 
 
 def begin(services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Open a run, or go on with one that had stopped."""
+    """Open a run, or go on with one that had stopped.
+
+    Raises:
+        SafeModeActive: A person has to lift it first.
+        IntegrityError: The record was altered.
+    """
     run_id = state.get("run_id") or services.ids.new("run")
     seed, generations = state.get("seed", 0), state.get("generations", DEFAULT_GENERATIONS)
+    services.begin()
+    live_dna(services)
     services.open_run(run_id, seed=seed, request={"generations": generations})
     return {
         "run_id": run_id,
@@ -25,7 +34,8 @@ def begin(services: Services, state: EvolutionState) -> dict[str, Any]:
         "generations": generations,
         "status": "running",
         "message": "",
-        "generation": state.get("generation", 0),
+        "visit": state.get("visit", 0) + 1,
+        "generation": _completed(state),
         "pool": state.get("pool", []),
         "trend": state.get("trend", []),
         "tests": state.get("tests", 0),
@@ -34,21 +44,40 @@ def begin(services: Services, state: EvolutionState) -> dict[str, Any]:
     }
 
 
+def _completed(state: EvolutionState) -> int:
+    """Return the number of generations that are done: one that a failure stopped in the middle is tried again."""
+    incident, generation = state.get("incident"), state.get("generation", 0)
+    stopped = state.get("status") == "failed" and incident is not None and incident["node"] in _INSIDE
+    return generation - 1 if stopped else generation
+
+
 def observe(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Begin a generation: read the live DNA again, score what is missing, bring the pool up to date.
 
     Raises:
-        EvaluationFailed: The live genes cannot be scored.
+        LiveGenesFailed: The live genes, which evolution made so, cannot be scored.
+        EvaluationFailed: The genes as they were declared cannot be scored.
         BudgetExhausted: Scoring them does not fit the limit.
     """
     run_id = state["run_id"]
     run = services.run(run_id)
-    head = live_dna(services)
-    scores = run.head(head)
+    live_dna(services)
+    # As of one moment: a replay tells by `seen` what had happened before the live DNA was read.
+    with services.store.one_moment():
+        seen, degraded = services.store.count(services.app), services.undiagnosed()
+        head = services.store.head(services.app) or services.declared
+    try:
+        scores = run.head(head)
+    except EvaluationFailed as error:
+        if services.evolved(head):
+            raise LiveGenesFailed(error.message, hint=error.hint) from error
+        raise
     moved = state.get("head", {}).get("checksum") != head.checksum
     return {
         "generation": state["generation"] + 1,
         "head": {"checksum": head.checksum, "generation": head.generation},
+        "seen": seen,
+        "degraded": degraded,
         "start": state.get("start") or {"generation": head.generation, "fitness": scores.fitness},
         "fitness": scores.fitness,
         "trend": [*state["trend"], scores.fitness][-TREND_LENGTH:],

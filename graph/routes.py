@@ -30,6 +30,11 @@ def after_begin(state: EvolutionState) -> str:
     return "observe" if state["generation"] < state["generations"] else "report"
 
 
+def after_observe(state: EvolutionState) -> str:
+    """Look for the cause of an automatic rollback, where there was one."""
+    return "diagnose" if state["degraded"] else "govern"
+
+
 def after_decide(state: EvolutionState) -> str:
     """Apply what was approved, ask a person where needed, record the rest."""
     decision = state["decision"]
@@ -50,8 +55,13 @@ def next_generation(state: EvolutionState) -> str:
 
 
 def after_heal(state: EvolutionState) -> str:
-    """Run the failed node again, or report when the plan is to stop."""
+    """Run the failed node again, roll back, or report when the plan is to stop."""
     incident = state["incident"]
     if incident is None or state.get("status") == "failed":
         return "report"
-    return str(incident["node"])
+    return "rollback" if incident["action"] == "rollback" else str(incident["node"])
+
+
+def after_rollback(state: EvolutionState) -> str:
+    """Go on with the genes that are live again, unless nothing may change any more."""
+    return "report" if state["status"] == "failed" else "observe"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..agents.advisor import EvolutionAdvisor
 from ..agents.cost_governor import CostGovernor
 from ..agents.decision import BedrockDecisionEngine
 from ..agents.healer import SelfHealer
-from ..bedrock.gateway import ModelGateway, ModelTask
+from ..bedrock.gateway import Gateway, ModelTask
+from ..bedrock.money.ledger import Ledger
+from ..bedrock.recorded import RecordedCalls
+from ..bedrock.routing.performance import ModelPerformanceTracker
 from ..clock import Clock, IdSource
+from ..dna.database import Database
 from ..dna.engine import MutationEngine
+from ..dna.events import EventDraft
 from ..dna.genes import GeneValue
 from ..dna.genome import SystemDNA
-from ..dna.mutation import Mutation
-from ..dna.store import DNAStore
+from ..dna.mutation import MUTATION_PREFIX, Mutation
+from ..dna.sqlite import SQLiteDNAStore
+from ..errors import IntegrityError
 from ..fitness.cases import Cases
 from ..fitness.evaluator import Evaluator
 from ..fitness.journal import Journal, TrialRecord
@@ -27,12 +34,56 @@ from ..fitness.racing import HeadScores, Race
 from ..fitness.scorer import Scorer
 from ..fitness.workers import Workers
 from ..governance.approvals import Approvals
+from ..governance.audit import verify
 from ..governance.autonomy import AutonomyController
-from ..governance.feedback import FeedbackQueue
+from ..governance.feedback import FeedbackQueue, Remark
+from ..governance.safe_mode import SafeMode
 from ..settings import Budget, Settings
 from .state import EvolutionState
 
 _KEPT_SNAPSHOTS = 64
+
+
+Foreseen = Callable[[str, EvolutionState], dict[str, Any] | None]
+
+
+def nothing_foreseen(node: str, state: EvolutionState) -> dict[str, Any] | None:  # noqa: ARG001  # what a foresight is given
+    """Let every step run."""
+    return None
+
+
+def stuck_at(step: str, times: int) -> Foreseen:
+    """Foresee that a step will kill the process again, once: after that it is the healer's to decide."""
+    met: list[str] = []
+
+    def foresee(node: str, state: EvolutionState) -> dict[str, Any] | None:
+        if node != step or met:
+            return None
+        met.append(node)
+        before = state.get("incident")
+        return {
+            "kind": "stuck",
+            "node": node,
+            "attempts": before["attempts"] + 1 if before and before["node"] == node else 1,
+            "message": f"the run died {times} times in its step {node!r}.",
+            "hint": "Look at what the application logged then, and resume the run.",
+        }
+
+    return foresee
+
+
+class Models(Gateway, Protocol):
+    """What nodes ask of the models: answers, what is left of the budgets, and what the router has learned."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Keeps the money."""
+        ...
+
+    @property
+    def tracker(self) -> ModelPerformanceTracker:
+        """Learns which models do well."""
+        ...
 
 
 @dataclass(slots=True)
@@ -58,22 +109,28 @@ class Services:
     settings: Settings
     budget: Budget
     engine: MutationEngine
-    store: DNAStore
+    database: Database
+    store: SQLiteDNAStore
     journal: Journal
     approvals: Approvals
     feedback: FeedbackQueue
-    gateway: ModelGateway
+    gateway: Models
     advisor: EvolutionAdvisor
     decision: BedrockDecisionEngine
     healer: SelfHealer
     governor: CostGovernor
     autonomy: AutonomyController
+    safe_mode: SafeMode
+    calls: RecordedCalls
     evaluator: Evaluator
     cases: Cases
     workers: Workers
     deterministic: bool
     clock: Clock
     ids: IdSource
+    new_scorer: Callable[..., Scorer] = Scorer
+    foreseen: Foreseen = nothing_foreseen
+    """Tells of an incident that is met before a node is run: a run that died in it again and again."""
     _runs: dict[str, RunContext] = field(default_factory=dict)
     _snapshots: OrderedDict[int, SystemDNA] = field(default_factory=OrderedDict)
 
@@ -82,12 +139,49 @@ class Services:
         """The application's name."""
         return self.declared.app
 
+    def begin(self) -> None:
+        """Make sure that work may begin: no safe mode, a record that is whole, its newest event signed.
+
+        Raises:
+            SafeModeActive: A person has to lift it first.
+            IntegrityError: The record was altered; names the first event.
+            StoreError: The anchor or its key cannot be used.
+        """
+        self.safe_mode.check(self.app)
+        self.store.sign_head(self.app)
+        report = verify(self.store, self.app)
+        if not report.intact:
+            raise IntegrityError(
+                f"the record of {self.app!r} is not intact: {report.problems[0]}",
+                hint="`bedrock-evolution audit verify` tells more; restore it from a copy. Nothing was changed.",
+            )
+
+    def evolved(self, dna: SystemDNA) -> bool:
+        """Whether a mutation made this DNA, so that there is something to go back to."""
+        return bool(dna.mutation and dna.mutation.startswith(MUTATION_PREFIX))
+
+    def undiagnosed(self) -> int:
+        """Return the number of the newest automatic rollback if nobody has looked into its cause yet, or 0."""
+        found = self.store.recent(self.app, ["restored", "diagnosed"], limit=1)
+        return found[0].seq if found and found[0].kind == "restored" and found[0].data["automatic"] else 0
+
+    def forget_runs(self) -> None:
+        """Compute anew what runs compute once: their conditions changed."""
+        self._runs = {}
+
+    def remarks(self) -> list[Remark]:
+        """Return the feedback that the advisor is shown: what nobody has read yet, oldest first.
+
+        No more than it can answer: what it was shown counts as read.
+        """
+        return self.feedback.queued(self.app, limit=max(2, self.settings.candidates // 2))
+
     def run(self, run_id: str) -> RunContext:
         """Return the context of a run that has begun."""
         if run_id not in self._runs:
             record = self.journal.run(run_id)
             panels = self.panels(seed=record.seed, max_evaluations=record.request.get("max_evaluations"))
-            scorer = Scorer(
+            scorer = self.new_scorer(
                 run_id=run_id,
                 seed=record.seed,
                 evaluator=self.evaluator,
@@ -134,26 +228,66 @@ class Services:
 
     def open_run(self, run_id: str, *, seed: int, request: Mapping[str, Any]) -> None:
         """Record a run before anything else happens in it; a run that is known stays as it was."""
-        self.journal.begin(run_id, app=self.app, seed=seed, request=self.request(request))
+        wanted = self.request(request)
+        with self.database.transaction("run.begin"):
+            self.journal.begin(run_id, app=self.app, seed=seed, request=wanted)
+            self.store.append(self._run_event(run_id, "begun", "begun", "a run begins", {"seed": seed, **wanted}))
+
+    def reopen_run(self, run_id: str, request: Mapping[str, Any]) -> None:
+        """Put on record that a run goes on under other conditions than before."""
+        wanted = json.loads(json.dumps(self.request(request)))
+        known = self.journal.run(run_id).request
+        if wanted != known:
+            with self.database.transaction("run.begin"):
+                number = self.journal.rebind(run_id, wanted)
+                changed = {name: value for name, value in wanted.items() if value != known.get(name)}
+                why = f"the run goes on with another {', '.join(changed)}"
+                self.store.append(self._run_event(run_id, "resumed", f"resumed/{number}", why, wanted))
+
+    def _run_event(self, run_id: str, kind: str, what: str, why: str, data: Mapping[str, Any]) -> EventDraft:
+        return EventDraft(
+            app=self.app,
+            kind=kind,
+            key=f"{run_id}/{what}",
+            at=self.clock.now(),
+            actor="application",
+            why=why,
+            run_id=run_id,
+            data=dict(data),
+        )
 
     def request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a run is bound to: a resumed run must find the same."""
+        """Return what a run is bound to, and what it is allowed to do: a replay needs no more than this."""
+        settings = self.settings
         return {
             **request,
             "max_evaluations": self.budget.max_evaluations,
             "cases": self.cases.fingerprint,
             "sizes": self.cases.sizes,
-            "alpha": self.settings.alpha,
+            "alpha": settings.alpha,
             "score_range": self.evaluator.score_range,
             "deterministic": self.deterministic,
+            "candidates": settings.candidates,
+            "max_failed_trials": settings.max_failed_trials,
+            "model_attempts": settings.model_attempts,
+            "categories": list(self.engine.categories),
+            "autonomy": settings.autonomy.model_dump(mode="json"),
+            "safety": settings.safety.model_dump(mode="json"),
+            "model": "local" if self.gateway.local else "bedrock",
         }
 
 
-def model_task(agent: str, state: EvolutionState) -> ModelTask:
-    """Return what an agent's work in this generation is billed to and routed by."""
+def step_of(agent: str, state: EvolutionState, what: str = "") -> str:
+    """Name an agent's work in this generation, as its calls are recorded under."""
+    return f"{state.get('generation', 0)}/{agent}{f'/{what}' if what else ''}"
+
+
+def model_task(agent: str, state: EvolutionState, what: str = "") -> ModelTask:
+    """Return what an agent's work in this generation is billed to, routed by and recorded under."""
     return ModelTask(
         agent,
         state["run_id"],
+        step=step_of(agent, state, what),
         local_only="local_models" in state.get("measures", []),
         routing=state.get("routing", {}),
         pressure=state.get("pressure", 0.0),

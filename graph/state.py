@@ -59,11 +59,16 @@ class Release(TypedDict):
     evidence: dict[str, Any]
 
 
+def _newest(_: int, new: int) -> int:
+    """Let the newest limit win: a run that waits may be given several before it goes on."""
+    return new
+
+
 class EvolutionInput(TypedDict, total=False):
     """What a caller gives; all of it may be left out."""
 
     run_id: str
-    generations: int
+    generations: Annotated[int, _newest]
     seed: int
 
 
@@ -79,8 +84,14 @@ class EvolutionOutput(TypedDict, total=False):
 class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     """Everything the nodes hand to each other."""
 
+    visit: int
+    """How often the run was begun: once, and once more for each time it went on after its end."""
     generation: int
     head: Head
+    seen: int
+    """How many events were on record when this generation began."""
+    degraded: int
+    """Number of the automatic rollback whose cause is to be looked into, or 0."""
     start: Start
     fitness: float
     trend: list[float]
@@ -102,6 +113,8 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     gate: dict[str, Any] | None
     """What the promotion rule found of the candidate that was put to it, credible or not."""
     release: Release | None
+    preferred: list[int] | None
+    """Generation and slot of the candidate that the decision engine wants put to the promotion rule next."""
     decision: dict[str, Any] | None
     incident: dict[str, Any] | None
     candidates: Annotated[list[Candidate], EphemeralValue]

@@ -97,7 +97,12 @@ def _gate(
 ) -> dict[str, Any]:
     """Put the best candidate to the promotion rule, if it would probably pass or there is no later chance."""
     run_id, test = state["run_id"], state["tests"] + 1
-    waiting = next((entry for entry in pool if not entry["gated"]), None)
+    preferred = state.get("preferred")
+    waiting = min(
+        (entry for entry in pool if not entry["gated"]),
+        key=lambda entry: [entry["generation"], entry["slot"]] != preferred,
+        default=None,
+    )
     nothing = {"pool": pool, "tests": state["tests"], "gate": None, "release": None}
     if waiting is None:
         return nothing
