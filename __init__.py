@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from .evolution import Evolution
     from .fitness.score import Score
     from .governance.autonomy import AutonomyController
+    from .graph.fork import Alternative, ForkReport
+    from .graph.replay import ReplayReport
     from .healing.strategies import CloudHealingStrategies
     from .results import EvolutionResult, Progress
-    from .settings import Autonomy, Budget, ModelCard, ModelPrice, Settings
+    from .settings import Autonomy, Budget, ModelCard, ModelPrice, Safety, Settings
 
 _HOMES = {
     "EvolutionAdvisor": ".agents.advisor",
@@ -56,10 +58,13 @@ _HOMES = {
     "AutonomyController": ".governance.autonomy",
     "CloudHealingStrategies": ".healing.strategies",
     **dict.fromkeys(("EvolutionResult", "Progress"), ".results"),
-    **dict.fromkeys(("Autonomy", "Budget", "ModelCard", "ModelPrice", "Settings"), ".settings"),
+    **dict.fromkeys(("Alternative", "ForkReport"), ".graph.fork"),
+    "ReplayReport": ".graph.replay",
+    **dict.fromkeys(("Autonomy", "Budget", "ModelCard", "ModelPrice", "Safety", "Settings"), ".settings"),
 }
 
 __all__ = [
+    "Alternative",
     "Autonomy",
     "AutonomyController",
     "BedrockDecisionEngine",
@@ -74,6 +79,7 @@ __all__ = [
     "EvolutionError",
     "EvolutionEvent",
     "EvolutionResult",
+    "ForkReport",
     "Gene",
     "GeneValue",
     "ModelCard",
@@ -83,7 +89,9 @@ __all__ = [
     "Mutation",
     "MutationEngine",
     "Progress",
+    "ReplayReport",
     "SQLiteDNAStore",
+    "Safety",
     "Score",
     "SelfHealer",
     "Settings",

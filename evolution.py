@@ -28,10 +28,12 @@ from .bedrock.aws.session import BedrockSession, credentials_found
 from .bedrock.gateway import ModelGateway
 from .bedrock.models.catalog import Catalog
 from .bedrock.money.sqlite_ledger import SQLiteLedger
+from .bedrock.recorded import RecordedCalls
 from .bedrock.routing.optimizer import CostOptimizer
 from .bedrock.routing.performance import ModelPerformanceTracker
 from .bedrock.routing.router import ModelRouter
 from .clock import Clock, IdSource, RandomIds, SystemClock
+from .dna.anchor import HeadAnchor
 from .dna.database import Database
 from .dna.engine import MutationEngine
 from .dna.genes import BaseGene, GeneValue
@@ -41,18 +43,26 @@ from .errors import UsageError
 from .fitness.cases import split_cases
 from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
 from .fitness.journal import Journal, RunRecord, RunStatus
+from .fitness.scorer import genes_key
 from .fitness.workers import DEFAULT_TIMEOUT_S, Workers
 from .governance.approvals import Approval, Approvals, Verdict
+from .governance.audit import AuditReport, verify
 from .governance.autonomy import AutonomyController
 from .governance.feedback import FeedbackQueue, Remark
+from .governance.live import LiveOutcomes
 from .governance.rollback import roll_back
+from .governance.safe_mode import SafeMode, SafeModeState
 from .graph.build import EvolutionGraph, build
 from .graph.checkpoints import open_checkpointer
 from .graph.finish import summed_up
+from .graph.fork import Alternative, ForkReport, fork
 from .graph.observe import DEFAULT_GENERATIONS, live_dna
-from .graph.services import Services
+from .graph.recorded_scores import Application
+from .graph.replay import ReplayReport, replay
+from .graph.services import Services, nothing_foreseen, stuck_at
 from .graph.state import EvolutionState
 from .healing.breaker import CircuitBreaker
+from .healing.incident import MAX_ATTEMPTS
 from .healing.strategies import CloudHealingStrategies
 from .progress import watch
 from .results import EvolutionResult, Progress, gene_changes
@@ -139,6 +149,7 @@ class Evolution:
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
         self._control = RunControl()
+        self._last_read = ""
 
     def using(self, *, near: Path | None = None, store: str | None = None, model: str | None = None) -> Evolution:
         """Return the same application with other settings, as the command line's options ask for.
@@ -152,7 +163,7 @@ class Evolution:
             InvalidSetting: A setting is not allowed.
         """
         other = copy.copy(self)
-        for name in ("graph", "_durable", "_checkpointer", "_database", "_store", "_services"):
+        for name in ("graph", "_durable", "_checkpointer", "_database", "_store", "_services", "_live"):
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
@@ -163,12 +174,19 @@ class Evolution:
     @property
     def genes(self) -> Mapping[str, GeneValue]:
         """The live gene values, for the application to use; read anew at each access."""
-        return self.dna.values
+        values = self.dna.values
+        self._last_read = genes_key(values)
+        return values
 
     @property
     def dna(self) -> SystemDNA:
         """The live DNA."""
         return live_dna(self._services)
+
+    @property
+    def application(self) -> Application:
+        """What scores the cases, for forks of its runs."""
+        return Application(self._evaluator, self._cases, self._workers)
 
     @property
     def store(self) -> SQLiteDNAStore:
@@ -214,8 +232,9 @@ class Evolution:
         _check_whole("generations", generations, least=1)
         _check_whole("seed", seed, least=-_LARGEST)
         services = self._services
-        # What cannot work is refused before a run is recorded: a budget that decides nothing, DNA that is damaged.
+        # What cannot work is refused before a run is recorded: a budget that decides nothing, a damaged record.
         services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
+        services.begin()
         live_dna(services)
         run_id = services.ids.new("run")
         services.open_run(run_id, seed=seed, request={"generations": generations})
@@ -228,6 +247,9 @@ class Evolution:
         if generations is not None:
             _check_whole("generations", generations, least=1)
         wanted = generations or int(record.request["generations"])
+        self._services.begin()
+        self._services.forget_runs()  # another process may have gone on with it meanwhile
+        self._services.reopen_run(run_id, {"generations": wanted})
         yield from self._stream(run_id, self._next_input(record, wanted), wanted)
 
     async def arun(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> EvolutionResult:
@@ -269,6 +291,8 @@ class Evolution:
 
     def close(self) -> None:
         """Close the store and let idle threads end; the object is of no use afterwards."""
+        if "_live" in self.__dict__:
+            self._live.close()
         if "_durable" in self.__dict__:
             self._checkpointer.conn.close()
         if "_database" in self.__dict__:
@@ -280,6 +304,69 @@ class Evolution:
     def approvals(self, *, pending_only: bool = True) -> list[Approval]:
         """Return what waits for a person, newest first."""
         return self._services.approvals.listed(self.app, pending_only=pending_only)
+
+    def record_outcome(self, value: float, *, genes: Mapping[str, GeneValue] | None = None) -> None:
+        """Tell how well the live application did, once; it costs microseconds and never waits.
+
+        Outcomes of genes that evolution made live are compared with those of the genes before them, and the earlier
+        genes are made live again when the new ones do worse (`docs/rollback.md`).
+
+        Args:
+            value: Any finite number, higher is better, on the same scale every time.
+            genes: The gene values it was produced with; by default those that `genes` returned last.
+
+        Raises:
+            UsageError: The value is no finite number.
+        """
+        used = genes_key(genes) if genes is not None else self._last_read or genes_key(self.genes)
+        self._live.record(value, genes=used)
+
+    def flush_outcomes(self, timeout_s: float = 30.0) -> None:
+        """Wait until all outcomes given so far are stored and judged.
+
+        Raises:
+            StoreError: They could not be stored.
+            TimeoutError: It took longer.
+        """
+        self._live.flush(timeout_s)
+
+    def safe_mode(self) -> SafeModeState | None:
+        """Return since when and why nothing may change, or None."""
+        return self._services.safe_mode.since(self.app)
+
+    def lift_safe_mode(self, *, by: str, why: str = "") -> None:
+        """Let changes be made again.
+
+        Raises:
+            UsageError: It is not in safe mode, or nobody answers for it.
+        """
+        self._services.safe_mode.lift(self.app, by=by, why=why)
+
+    def audit(self) -> AuditReport:
+        """Check that the record is complete and unaltered (`docs/audit.md`)."""
+        return verify(self._store, self.app)
+
+    def replay(self, run_id: str) -> ReplayReport:
+        """Do a run on record again, from its recorded answers and scores, and compare (`docs/replay.md`).
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        return replay(self._database, run_id)
+
+    def fork(self, run_id: str, *, at: int, alternative: Alternative) -> ForkReport:
+        """Do a run again up to a generation and otherwise from there: what would have happened.
+
+        Args:
+            run_id: The run.
+            at: The first generation to do otherwise, from 1.
+            alternative: What is otherwise.
+
+        Raises:
+            UnknownRun: There is no such run.
+            UsageError: It has no such generation.
+        """
+        return fork(self._database, run_id, at=at, alternative=alternative, application=self.application)
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
         """Answer an approval; the run goes on when it is resumed.
@@ -319,7 +406,7 @@ class Evolution:
 
     @cached_property
     def _checkpointer(self) -> SqliteSaver:
-        return open_checkpointer(self._database.path)
+        return open_checkpointer(self._database)
 
     @cached_property
     def _database(self) -> Database:
@@ -327,7 +414,13 @@ class Evolution:
 
     @cached_property
     def _store(self) -> SQLiteDNAStore:
-        return SQLiteDNAStore(self._database)
+        anchor = HeadAnchor.beside(self._database, anchor=self.settings.audit_anchor, key=self.settings.audit_key)
+        return SQLiteDNAStore(self._database, anchor)
+
+    @cached_property
+    def _live(self) -> LiveOutcomes:
+        live_dna(self._services)
+        return LiveOutcomes(self._database, self._store, app=self.app, safety=self.settings.safety, clock=self._clock)
 
     @cached_property
     def _services(self) -> Services:
@@ -353,16 +446,19 @@ class Evolution:
             settings=settings,
             budget=self.budget,
             engine=self._engine,
+            database=database,
             store=self._store,
             journal=Journal(database, self._clock),
-            approvals=Approvals(database, self._clock),
-            feedback=FeedbackQueue(database, self._clock),
+            approvals=Approvals(database, self._store, self._clock, hours=settings.autonomy.approval_hours),
+            feedback=FeedbackQueue(database, self._store, self._clock),
             gateway=gateway,
             advisor=EvolutionAdvisor(gateway, attempts=attempts),
             decision=BedrockDecisionEngine(gateway, attempts=attempts),
             healer=SelfHealer(gateway, attempts=attempts),
             governor=CostGovernor(gateway, attempts=attempts),
             autonomy=AutonomyController(settings.autonomy),
+            safe_mode=SafeMode(self._store, self._clock),
+            calls=RecordedCalls(database),
             evaluator=self._evaluator,
             cases=self._cases,
             workers=self._workers,
@@ -416,6 +512,7 @@ class Evolution:
 
     def _streamed(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
         services, config = self._services, self._config(run_id, generations)
+        self._foresee_stuck(run_id, config)
         services.journal.set_status(run_id, "running")
         services.gateway.ledger.give_up(run_id)  # calls of a process that died: this one is the run's only worker
         seen: dict[str, Any] = dict(self._durable.get_state(config).values)
@@ -456,6 +553,17 @@ class Evolution:
         summary = state.values["summary"]
         services.journal.set_status(run_id, summary["status"], summary)
         yield self._result(summary)
+
+    def _foresee_stuck(self, run_id: str, config: RunnableConfig) -> None:
+        """Meet a step that this run died in again and again as an incident, instead of dying in it once more."""
+        services = self._services
+        services.foreseen = nothing_foreseen
+        if services.journal.run(run_id).status != "running":
+            return
+        at = self._durable.get_state(config)
+        times = services.journal.resumed(run_id, str(at.config["configurable"].get("checkpoint_id")))
+        if times > MAX_ATTEMPTS and at.next:
+            services.foreseen = stuck_at(at.next[0], times)
 
     def _progress(self, run_id: str, step: str, seen: Mapping[str, Any], trials: int) -> Progress:
         services = self._services

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from ..errors import EvolutionError, ExitCode
-from . import audit, inspect, operate, run
+from . import audit, inspect, operate, run, safety
 
 app = typer.Typer(
     name="bedrock-evolution",
@@ -21,6 +21,7 @@ app = typer.Typer(
 run.add_to(app)
 inspect.add_to(app)
 operate.add_to(app)
+safety.add_to(app)
 audit.add_to(app)
 
 

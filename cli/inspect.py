@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import App, AsJson, Store, chosen_app, open_store, print_json
+from .status import status
+from .tables import number, print_table
 
 if TYPE_CHECKING:
     from ..dna.events import EvolutionEvent
@@ -17,56 +19,6 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
     for command in (status, history, show, diff, costs):
         app.command()(command)
-
-
-def status(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
-    """Show the live DNA, the runs, what waits for a person, and which models are left alone after failures."""
-    from ..clock import SystemClock
-    from ..fitness.journal import Journal
-    from ..governance.approvals import Approvals
-    from ..healing.breaker import CircuitBreaker
-
-    database, dna_store = open_store(store)
-    name = chosen_app(dna_store, app)
-    head = dna_store.head(name)
-    runs = Journal(database, SystemClock()).runs(name)
-    waiting = Approvals(database, SystemClock()).listed(name, pending_only=True)
-    resting = CircuitBreaker(database, SystemClock()).resting()
-    if as_json:
-        live = (
-            None
-            if head is None
-            else {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness}
-        )
-        models = [
-            {"model": model, "region": region, "until": until.isoformat(), "error": error}
-            for (model, region), until, error in resting
-        ]
-        print_json({"app": name, "live": live, "runs": runs, "approvals": waiting, "resting": models})
-        return
-    if head is not None:
-        print(
-            f"{name}: DNA generation {head.generation} is live, fitness {_number(head.fitness)}, {head.checksum[:12]}"
-        )
-    _print_table(
-        ["run", "status", "seed", "fitness", "test", "trials"],
-        [
-            [
-                run.run_id,
-                run.status,
-                str(run.seed),
-                _change(run.summary, "fitness"),
-                _change(run.summary, "test_fitness"),
-                str(run.summary.get("trials", "")),
-            ]
-            for run in runs
-        ],
-    )
-    for approval in waiting:
-        print(f"waiting: {approval.approval_id} of {approval.run_id}: {approval.question['why']}")
-    for (model, region), until, error in resting:
-        what = "every model" if model == "*" else model
-        print(f"left alone until {until:%H:%M:%S} UTC: {what} in {region}, after {error}")
 
 
 def history(
@@ -94,9 +46,9 @@ def history(
     if as_json:
         print_json({"app": name, "generations": rows})
         return
-    _print_table(
+    print_table(
         ["generation", "checksum", "fitness", "by", "why"],
-        [[str(r["generation"]), r["checksum"][:12], _number(r["fitness"]), r["by"], r["why"]] for r in rows],
+        [[str(r["generation"]), r["checksum"][:12], number(r["fitness"]), r["by"], r["why"]] for r in rows],
     )
 
 
@@ -120,7 +72,7 @@ def show(
     if as_json:
         print_json({**dna.as_json(), "checksum": dna.checksum})
         return
-    _print_table(["gene", "kind", "value"], [[name, gene.kind, str(gene.value)] for name, gene in dna.genes.items()])
+    print_table(["gene", "kind", "value"], [[name, gene.kind, str(gene.value)] for name, gene in dna.genes.items()])
 
 
 def diff(
@@ -190,25 +142,3 @@ def costs(
         print_costs(report)
     else:
         print("no model was called: the stand-in costs nothing")
-
-
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        # Ids are copied from the first column: they must not be broken over lines.
-        table.add_column(column, overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _change(summary: Any, name: str) -> str:
-    return f"{_number(summary.get(f'baseline_{name}'))} -> {_number(summary.get(name))}" if summary else ""

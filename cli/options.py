@@ -18,23 +18,27 @@ Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 
 def open_store(url: str | None) -> tuple[Database, SQLiteDNAStore]:
-    """Open a store that exists.
+    """Open a store that exists, with its anchor.
 
     Raises:
         StoreError: It does not exist, or cannot be used.
+        InvalidSetting: A setting is not allowed.
     """
     from pathlib import Path
 
+    from ..dna.anchor import HeadAnchor
     from ..dna.database import SCHEME, Database
     from ..dna.sqlite import SQLiteDNAStore
     from ..errors import StoreError
     from ..settings import Settings
 
-    url = url or Settings.load().store
+    settings = Settings.load()
+    url = url or settings.store
     if url.startswith(SCHEME) and not Path(url.removeprefix(SCHEME)).expanduser().exists():
         raise StoreError(f"there is no store {url}.", hint="Run an application first, or name its store with --store.")
     database = Database.from_url(url)
-    return database, SQLiteDNAStore(database)
+    anchor = HeadAnchor.beside(database, anchor=settings.audit_anchor, key=settings.audit_key)
+    return database, SQLiteDNAStore(database, anchor)
 
 
 def chosen_app(store: SQLiteDNAStore, name: str | None) -> str:

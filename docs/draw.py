@@ -53,13 +53,15 @@ NODES: dict[str, tuple[Point, str, str]] = {
     "approve": ((12.15, 3.4), "waits for a person", AMBER),
     "apply": ((12.15, 4.75), "changes the DNA", GREEN),
     "record": ((12.15, 2.05), "keeps the reasons", BLUE),
-    "heal": ((4.55, -0.1), "retry or stop", RED),
+    "diagnose": ((4.55, 4.6), "why it got worse", BLUE),
+    "heal": ((4.55, -0.1), "chooses, in bounds", RED),
+    "rollback": ((2.3, -0.1), "stable genes again", RED),
     "report": ((9.95, -0.1), "sealed test, summary", GREY),
 }
 SIZE = (1.5, 0.72)
 FRAME = (1.75, 1.02, 11.4, 4.73)
 """Left, bottom, width and height of the frame around the steps."""
-STEPS = ("observe", "govern", "advise", "trial", "decide", "approve", "apply", "record")
+STEPS = ("observe", "diagnose", "govern", "advise", "trial", "decide", "approve", "apply", "record")
 START, END = ("__start__", (0.75, 4.75)), ("__end__", (12.15, -0.1))
 
 
@@ -127,7 +129,7 @@ def _towards(start: Point, goal: Point, length: float) -> Point:
 
 def draw_graph(evolution: Evolution) -> None:
     """Draw the state machine; refuse if it is not the one that is compiled."""
-    figure, axes = plt.subplots(figsize=(13.6, 6.4))
+    figure, axes = plt.subplots(figsize=(13.6, 7.6))
     drawing = Drawing(axes)
     _draw_frame(drawing)
     for name, (place, told, colour) in NODES.items():
@@ -141,7 +143,7 @@ def draw_graph(evolution: Evolution) -> None:
     if drawing.edges != compiled:
         missing, invented = sorted(compiled - drawing.edges), sorted(drawing.edges - compiled)
         sys.exit(f"the picture is not the graph: missing {missing}, invented {invented}")
-    axes.set(xlim=(-0.15, 13.3), ylim=(-0.75, 5.95), aspect="equal")
+    axes.set(xlim=(-0.15, 13.3), ylim=(-1.55, 5.95), aspect="equal")
     axes.axis("off")
     figure.subplots_adjust(0, 0, 1, 1)
     _save(figure, "graph", vector=True)
@@ -162,7 +164,7 @@ def _draw_frame(drawing: Drawing) -> None:
             zorder=0,
         )
     )
-    drawing.note(left + 0.2, bottom + 0.22, "an arrow at this frame is one at every step inside", ha="left")
+    drawing.note(left + 0.85, bottom + 0.22, "an arrow at this frame is one at every step inside", ha="left")
 
 
 def _draw_steps(drawing: Drawing) -> None:
@@ -185,7 +187,10 @@ def _draw_steps(drawing: Drawing) -> None:
     drawing.edge("decide", "record", (x, y - tall), (x, 2.2), (right - half, 2.2))
     drawing.edge("approve", "apply", (right, y + tall), (right, 4.75 - tall))
     drawing.edge("approve", "record", (right, y - tall), (right, 2.05 + tall))
-    home = place["observe"][0]
+    home, above = place["observe"][0], place["diagnose"]
+    drawing.edge("observe", "diagnose", (home + 0.45, y + tall), (home + 0.45, above[1]), (above[0] - half, above[1]))
+    drawing.edge("diagnose", "govern", (above[0], above[1] - tall), (above[0], y + tall))
+    drawing.note(above[0] + half + 0.12, above[1], "after an automatic rollback", ha="left")
     drawing.edge("apply", "observe", (right, 4.75 + tall), (right, 5.42), (home, 5.42), (home, y + tall))
     drawing.edge("record", "observe", (right, 2.05 - tall), (right, 1.5), (home, 1.5), (home, y - tall))
     drawing.note((home + right) / 2, 5.27, "next generation, on the new DNA")
@@ -200,10 +205,33 @@ def _draw_steps(drawing: Drawing) -> None:
 def _draw_beside(drawing: Drawing) -> None:
     """Draw where a run begins and ends, and what happens when a step fails."""
     half, tall, bottom = SIZE[0] / 2, SIZE[1] / 2, FRAME[1]
-    (heal_x, low), (report_x, _) = NODES["heal"][0], NODES["report"][0]
+    (heal_x, low), (report_x, _), (back_x, _) = (NODES[name][0] for name in ("heal", "report", "rollback"))
     drawing.edge(START[0], "begin", START[1], (START[1][0], 3.4 + tall))
     drawing.edge("report", END[0], (report_x + half, low), (END[1][0] - 0.17, low))
     drawing.edge("heal", "report", (heal_x + half, low), (report_x - half, low), colour=RED)
+    drawing.edge("heal", "rollback", (heal_x - half, low), (back_x + half, low), colour=RED)
+    drawing.edge("rollback", "observe", (back_x, low + tall), (back_x, 3.4 - tall), colour=RED)
+    under = low - tall - 0.25
+    drawing.edge(
+        "rollback",
+        "report",
+        (back_x, low - tall),
+        (back_x, under),
+        (report_x, under),
+        (report_x, low - tall),
+        colour=RED,
+    )
+    begin_x, lowest = NODES["begin"][0][0], under - 0.45
+    drawing.edge(
+        "begin",
+        "report",
+        (begin_x, 3.4 - tall),
+        (begin_x, lowest),
+        (report_x + 0.3, lowest),
+        (report_x + 0.3, low - tall),
+    )
+    drawing.note((heal_x + report_x) / 2, lowest - 0.16, "begun again, with no generations left")
+    drawing.note((heal_x + report_x) / 2, under - 0.16, "safe mode: nothing changes until a person lifts it", RED)
     drawing.arrow((heal_x - 0.35, bottom), (heal_x - 0.35, low + tall), colour=RED)
     drawing.arrow((heal_x + 0.35, low + tall), (heal_x + 0.35, bottom), colour=RED)
     drawing.arrow((report_x, bottom), (report_x, low + tall))

@@ -1,8 +1,7 @@
-"""`audit replay` decides a run again from its records, and finds records that do not give those decisions."""
+"""`Evolution.replay` does a run again from its records, and finds records that do not give what it did."""
 
 import pytest
 
-from bedrock_evolution.governance.audit import replay
 from tests.garden import garden
 
 
@@ -11,23 +10,20 @@ def played(tmp_path):
     evolution = garden(tmp_path)
     result = evolution.run(4, seed=5, progress=False)
     assert result.dna_generation > 0
-    return evolution, result.run_id
+    return evolution, result
 
 
-def replayed(played):
-    evolution, run_id = played
-    return replay(evolution.store, evolution._services.journal, run_id)
-
-
-def alter(played, sql):
-    with played[0]._database.transaction() as connection:
+def alter(evolution, sql):
+    with evolution._database.transaction("tables") as connection:
         assert connection.execute(sql).rowcount > 0
 
 
-def test_an_untouched_run_is_decided_the_same_again(played):
-    report = replayed(played)
-    assert report.intact
-    assert report.checked >= played[0].dna.generation
+def test_an_untouched_run_comes_out_the_same_again(played):
+    evolution, result = played
+    report = evolution.replay(result.run_id)
+    assert report.identical, report.difference
+    assert report.dna_checksum == result.dna_checksum
+    assert report.evaluations == result.evaluations
 
 
 @pytest.mark.parametrize(
@@ -35,10 +31,11 @@ def test_an_untouched_run_is_decided_the_same_again(played):
     [
         "UPDATE evaluations SET value = value * 1.1 WHERE part = 'validation' AND case_index = 0",
         "DELETE FROM evaluations WHERE part = 'validation'",
-        "UPDATE runs SET request = json_set(request, '$.alpha', 0.4)",
+        "UPDATE dna SET checksum = 'x' WHERE generation = 1",
     ],
-    ids=["the scores of one case", "no scores", "another alpha"],
+    ids=["the scores of one case", "no scores", "another DNA"],
 )
-def test_records_that_do_not_give_the_decisions_are_found(played, sql):
-    alter(played, sql)
-    assert replayed(played).problems
+def test_records_that_do_not_give_what_the_run_did_are_found(played, sql):
+    evolution, result = played
+    alter(evolution, sql)
+    assert not evolution.replay(result.run_id).identical

@@ -169,9 +169,12 @@ def from_the_future(path: Path, good: Path) -> None:
     connection.close()
 
 
+PAGE = 4096
+
+
 def torn(path: Path, good: Path) -> None:
     whole = good.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2 // PAGE * PAGE])
 
 
 def scribbled_over(path: Path, good: Path) -> None:
@@ -182,6 +185,8 @@ def scribbled_over(path: Path, good: Path) -> None:
 
 def altered(path: Path, good: Path) -> None:
     shutil.copy(good, path)
+    for beside in (".anchor.jsonl", ".key", ".key.pub"):
+        shutil.copy(good.with_name(good.name + beside), path.with_name(path.name + beside))
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("UPDATE dna SET document = replace(document, '\"polite\"', '\"rude\"')")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,18 +1,22 @@
 """Every command on a real store: one JSON object each, and the exit codes 0 to 4."""
 
-import json
 import re
 import signal
+import time
 from datetime import UTC, datetime
 
 import pytest
 
 from bedrock_evolution.bedrock.failures import Target
-from bedrock_evolution.clock import SystemClock
+from bedrock_evolution.clock import FixedClock, SystemClock
 from bedrock_evolution.dna.database import Database
+from bedrock_evolution.dna.sqlite import SQLiteDNAStore
+from bedrock_evolution.fitness.journal import Journal
+from bedrock_evolution.governance.approvals import Approvals
+from bedrock_evolution.governance.feedback import FeedbackQueue
 from bedrock_evolution.healing.breaker import CircuitBreaker
 from tests.apps import APPS
-from tests.cli.command import Running, execute
+from tests.cli.command import PATIENCE_S, Running, execute
 
 CLIMBER, ASKER, SLOW, FRUGAL = (
     f"{APPS / name}.py:evolution" for name in ("climber", "asker", "slow_climber", "frugal")
@@ -66,6 +70,10 @@ def test_every_command_works_on_the_store_and_prints_one_object(cli, evolved, mo
     assert status["live"]["checksum"] == result["dna_checksum"]
     assert [run["run_id"] for run in status["runs"]] == [result["run_id"]]
     assert status["approvals"] == status["resting"] == []
+    assert status["feedback"] == {"queued": 0}
+    assert status["safe_mode"] is None
+    assert status["calibration"]["decisions"] == status["calibration"]["held"] == newest - 1
+    assert status["calibration"]["overconfidence"] == 0.0
 
     generations = cli("history", "--json", *STORE).json["generations"]
     assert [row["generation"] for row in generations] == list(range(newest, -1, -1))
@@ -87,17 +95,17 @@ def test_every_command_works_on_the_store_and_prints_one_object(cli, evolved, mo
     assert cli("approvals", "--json", *STORE).json == {"approvals": []}
     assert cli("doctor", "--json", *STORE).json["checks"][0]["name"] == "settings"
     remark = cli("feedback", "Greet people by name.", "--source", "Ada", "--json", *STORE).json
-    assert (remark["text"], remark["source"]) == ("Greet people by name.", "Ada")
+    assert (remark["text"], remark["source"], remark["status"]) == ("Greet people by name.", "Ada", "queued")
+    assert cli("status", "--json", *STORE).json["feedback"] == {"queued": 1}
 
     verified = cli("audit", "verify", "--json", *STORE).json
     assert verified["intact"]
     assert verified["checked"] > 5
     replayed = cli("audit", "replay", result["run_id"], "--json", *STORE).json
-    assert replayed["intact"]
-    assert replayed["checked"] >= newest
+    assert replayed["identical"]
+    assert replayed["evaluations"] == result["evaluations"]
 
-    events = [json.loads(line) for line in cli("audit", "export", *STORE).out.splitlines()]
-    assert [event["seq"] for event in events] == list(range(1, verified["checked"] + 1))
+    assert len(cli("audit", "export", "--json", *STORE).json["events"]) == verified["checked"]
 
     restored = cli("rollback", "--to", "0", "--by", "Ada", "--why", "too eager", "--json", *STORE).json
     assert restored["generation"] == newest + 1
@@ -119,6 +127,7 @@ def test_every_command_takes_json(cli, evolved, monkeypatch):
         (["show", "0"], "greeting"),
         (["diff", "0", "1"], ":"),
         (["costs"], "the stand-in costs nothing"),
+        (["status"], "decisions held, at a mean confidence of"),
         (["approvals"], "nothing waits for a person"),
         (["doctor"], "ok   store"),
     ],
@@ -147,6 +156,30 @@ def test_status_names_what_is_left_alone_after_failures(cli, tmp_path):
     assert (resting["model"], resting["region"], resting["error"]) == ("*", "us-east-1", "EndpointConnectionError")
     assert datetime.fromisoformat(resting["until"]) > datetime.now(UTC)
     assert "every model in us-east-1, after EndpointConnectionError" in cli("status", *STORE).out
+
+
+def test_status_tells_a_run_that_died_from_one_at_work_and_how_to_resume_it(cli, tmp_path):
+    running = Running(tmp_path, "run", SLOW, "--generations", "2", "--seed", "4", *STORE)
+    try:
+        wait_until_it_works(cli)
+    finally:
+        running.interrupt(signal.SIGKILL)
+        running.end()
+    [run] = cli("status", "--json", *STORE).json["runs"]
+    assert run["status"] == "died"
+    assert run["resume"] == f"bedrock-evolution run APP --store sqlite:///store.db --resume {run['run_id']}"
+    assert f"died: {run['run_id']}; resume: {run['resume']}" in cli("status", *STORE).out
+
+
+def wait_until_it_works(cli):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        told = cli("status", "--json", *STORE)
+        if told.code == 0 and told.json["runs"]:
+            assert [run["status"] for run in told.json["runs"]] == ["running"]
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not begin")
 
 
 def test_a_run_goes_on_from_the_live_dna(cli):
@@ -196,16 +229,83 @@ def test_code_3_waits_until_another_process_approves(cli, tmp_path):
     live = cli("show", "1", "--json", *STORE).json["genes"]
     for gene, change in pending["question"]["changes"].items():
         assert live[gene]["value"] == change["to"]
-    [applied] = [
-        event
-        for event in map(json.loads, cli("audit", "export", *STORE).out.splitlines())
-        if event["kind"] == "applied"
-    ]
-    assert (applied["actor"], applied["data"]["decision"]["approval_id"]) == ("Ada", approval_id)
+    store = SQLiteDNAStore(Database(tmp_path / "store.db"))
+    [applied] = store.recent("asker", ["applied"], limit=9)
+    assert (applied.actor, applied.data["decision"]["approval_id"]) == ("Ada", approval_id)
 
-    second = cli("approve", approval_id, "--by", "Bob", *STORE)
+    second = cli("reject", approval_id, "--by", "Bob", *STORE)
     assert second.code == 2
     assert "was approved by Ada" in second.err
+    [refused] = store.recent("asker", ["answer_refused"], limit=9)
+    assert (refused.actor, refused.data["verdict"]) == ("Bob", "reject")
+    assert "approved by Ada at" in cli("approvals", "--all", *STORE).out
+
+
+def question_of(mutation_id):
+    return {
+        "changes": {"x": {"from": 0.1, "to": 0.2}},
+        "evidence": {"gain": 0.1, "at_least": None, "cases": 3},
+        "risk": {"value": 0.9, "parts": {"kind": 0.3}},
+        "why": f"about {mutation_id}",
+    }
+
+
+def test_what_expired_or_became_void_is_shown_with_its_reason_and_takes_no_answer(cli, tmp_path):
+    run(cli, CLIMBER, "--generations", "1")
+    database = Database(tmp_path / "store.db")
+    store = SQLiteDNAStore(database)
+    old = Approvals(database, store, FixedClock(datetime(2020, 1, 1, tzinfo=UTC)), hours=2.0)
+    new = Approvals(database, store, SystemClock(), hours=2.0)
+    head = store.head("climber")
+    ids = [
+        approvals.ask(
+            app="climber", run_id="run-1", generation=1, mutation_id=name, dna=dna, question=question_of(name)
+        ).approval_id
+        for approvals, name, dna in (
+            (old, "m-old", head.checksum),
+            (new, "m-other", "f" * 64),
+            (new, "m-new", head.checksum),
+        )
+    ]
+    shown = cli("status", *STORE).out
+    assert f"expired: {ids[0]} of run-1: nobody answered before 2020-01-01T02:00:00+00:00" in shown
+    assert f"void: {ids[1]} of run-1: the live DNA changed: it was ffffffffffff" in shown
+    assert f"waiting: {ids[2]} of run-1 until 2" in shown
+    late = cli("approve", ids[0], "--by", "Ada", *STORE)
+    assert (late.code, "expired at" in late.err) == (2, True)
+    listed = {found["approval_id"]: found["status"] for found in cli("approvals", "--json", *STORE).json["approvals"]}
+    assert listed == {ids[1]: "void", ids[2]: "pending"}
+    [pending] = cli("approvals", "--json", *STORE).json["approvals"]
+    assert pending["approval_id"] == ids[2]
+    told = cli("approvals", "--all", *STORE).out
+    assert "void by policy at" in told
+    assert "expires 2020-01-01T02:00:00+00:00" in told
+    assert "expired by policy at" in told
+
+
+def test_feedback_is_listed_with_what_became_of_it(cli, tmp_path):
+    assert cli("feedback", *STORE).code == cli("feedback", "both", "--list", *STORE).code == 2
+    result = run(cli, CLIMBER, "--generations", "1", "--seed", "1").json
+    assert cli("feedback", "--list", *STORE).out == "there is no feedback\n"
+    for text in ("raise \x1b[1mx", "be nice", "later"):
+        assert cli("feedback", text, "--source", "Ada", *STORE).code == 0
+    database = Database(tmp_path / "store.db")
+    [trial, *_] = Journal(database, SystemClock()).trials(result["run_id"], generation=1)
+    FeedbackQueue(database, SQLiteDNAStore(database), SystemClock()).mark_read(
+        "climber", [1, 2], run_id=result["run_id"], generation=1, answers={1: [trial.mutation]}, meanings={1: "x up"}
+    )
+    later, nice, raised = cli("feedback", "--list", "--json", *STORE).json["feedback"]
+    assert (later["status"], later["trials"]) == ("queued", [])
+    assert (nice["status"], nice["proposals"], nice["trials"]) == ("read", [], [])
+    assert (raised["text"], raised["proposals"]) == ("raise [1mx", [trial.mutation])
+    [told] = raised["trials"]
+    assert (told["mutation"], told["status"], told["fitness"]) == (trial.mutation, trial.status, trial.fitness)
+    shown = cli("feedback", "--list", *STORE).out
+    assert "3  queued  Ada: 'later'" in shown
+    assert f"1  read in {result['run_id']}, generation 1  Ada: 'raise [1mx'\n  understood: x up" in shown
+    assert f"{trial.mutation}  {trial.status}  {trial.about['rationale']}" in shown
+    assert "no proposal answers it" in shown
+    assert "feedback: 1 queued for the advisor" in cli("status", *STORE).out
 
 
 def test_a_rejected_mutation_is_not_applied(cli):

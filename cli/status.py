@@ -1,0 +1,117 @@
+"""`status`: what is live, what runs, what waits for a person; nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .options import App, AsJson, Store, chosen_app, open_store, print_json
+from .tables import number, print_table
+
+if TYPE_CHECKING:
+    from ..dna.database import Database
+    from ..dna.sqlite import SQLiteDNAStore
+    from ..governance.approvals import Approval
+    from ..governance.calibration import Calibration
+
+
+def status(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
+    """Show the live DNA, the runs, what waits for a person, how decisions held, and what is left alone or stopped."""
+    database, dna_store = open_store(store)
+    found = _status(database, dna_store, chosen_app(dna_store, app), f" --store {store}" if store else "")
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+
+
+def _status(database: Database, store: SQLiteDNAStore, app: str, there: str) -> dict[str, Any]:
+    from ..clock import SystemClock
+    from ..governance.calibration import calibration
+    from ..governance.feedback import FeedbackQueue
+    from ..governance.safe_mode import SafeMode
+    from ..healing.breaker import CircuitBreaker
+    from .operate import approvals_of
+
+    clock, head, asked = SystemClock(), store.head(app), approvals_of(database, store)
+    safe = SafeMode(store, clock).since(app)
+    return {
+        "app": app,
+        "live": head and {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness},
+        "safe_mode": safe and {"since": safe.since.isoformat(), "why": safe.why, "by": safe.actor},
+        "runs": _runs(database, app, there),
+        "approvals": [asked.current(each) for each in asked.listed(app, pending_only=True)],
+        "feedback": {"queued": FeedbackQueue(database, store, clock).count_queued(app)},
+        "calibration": calibration(store, app),
+        "resting": [
+            {"model": model, "region": region, "until": until.isoformat(), "error": error}
+            for (model, region), until, error in CircuitBreaker(database, clock).resting()
+        ],
+    }
+
+
+def _runs(database: Database, app: str, there: str) -> list[dict[str, Any]]:
+    from ..clock import SystemClock
+    from ..fitness.journal import Journal
+
+    runs = [asdict(run) for run in Journal(database, SystemClock()).runs(app)]
+    for run in runs:
+        # Nobody works on it: its process died without a word.
+        if run["status"] == "running" and not database.leased(run["run_id"]):
+            run |= {"status": "died", "resume": f"bedrock-evolution run APP{there} --resume {run['run_id']}"}
+    return runs
+
+
+def _print_status(found: Mapping[str, Any]) -> None:
+    if live := found["live"]:
+        shown = f"DNA generation {live['generation']} is live, fitness {number(live['fitness'])}"
+        print(f"{found['app']}: {shown}, {live['checksum'][:12]}")
+    if safe := found["safe_mode"]:
+        print(f"SAFE MODE since {safe['since']}, by {safe['by']}: {safe['why']}")
+        print("  nothing changes until a person lifts it: bedrock-evolution safe-mode lift --by NAME")
+    rows = [
+        [run["run_id"], run["status"], str(run["seed"])]
+        + [_change(run["summary"], name) for name in ("fitness", "test_fitness")]
+        + [str(run["summary"].get("trials", ""))]
+        for run in found["runs"]
+    ]
+    print_table(["run", "status", "seed", "fitness", "test", "trials"], rows)
+    for run in found["runs"]:
+        if "resume" in run:
+            print(f"died: {run['run_id']}; resume: {run['resume']}")
+    for approval in found["approvals"]:
+        _print_waiting(approval)
+    print(_calibrated(found["calibration"]))
+    if queued := found["feedback"]["queued"]:
+        print(f"feedback: {queued} queued for the advisor")
+    for rest in found["resting"]:
+        what = "every model" if rest["model"] == "*" else rest["model"]
+        until = datetime.fromisoformat(rest["until"])
+        print(f"left alone until {until:%H:%M:%S} UTC: {what} in {rest['region']}, after {rest['error']}")
+
+
+def _print_waiting(approval: Approval) -> None:
+    from ..governance.feedback import flattened
+
+    what = f"{approval.approval_id} of {approval.run_id}"
+    if approval.status == "pending":
+        print(f"waiting: {what} until {approval.expires_at}: {flattened(approval.question['why'])}")
+    else:
+        print(f"{approval.status}: {what}: {approval.why}")
+
+
+def _calibrated(found: Calibration) -> str:
+    if not found.decisions:
+        return "calibration: no decision has an outcome yet"
+    told = f"calibration: {found.held} of {found.decisions} decisions held, at a mean confidence of"
+    told += f" {found.mean_confidence:.1%}"
+    told += f"; over-confident by {found.overconfidence:.1%}" if found.overconfidence else "; not over-confident"
+    if found.actual_impact is not None:
+        told += f"; undone changes: {found.predicted_impact:+.4g} predicted, {found.actual_impact:+.4g} measured"
+    return told
+
+
+def _change(summary: Any, name: str) -> str:
+    return f"{number(summary.get(f'baseline_{name}'))} -> {number(summary.get(name))}" if summary else ""

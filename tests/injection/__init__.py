@@ -1,0 +1,1 @@
+"""Injected texts, a model that obeys all of them, and what moves: nothing that has authority."""
