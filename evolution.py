@@ -57,8 +57,8 @@ from .graph.checkpoints import open_checkpointer
 from .graph.finish import summed_up
 from .graph.fork import Alternative, ForkReport, fork
 from .graph.observe import DEFAULT_GENERATIONS, live_dna
-from .graph.recorded_scores import Application
 from .graph.replay import ReplayReport, replay
+from .graph.replaying.recorded_scores import Application
 from .graph.services import Services, nothing_foreseen, stuck_at
 from .graph.state import EvolutionState
 from .healing.breaker import CircuitBreaker

@@ -11,11 +11,11 @@ from langgraph.types import Command
 from ..dna.database import Database
 from ..dna.events import EvolutionEvent
 from ..errors import EvolutionError, ReplayDiverged, UsageError
-from .alternatives import Alternative, alternative_of
-from .recorded_scores import Application
-from .recording import RunRecording, read_recording
 from .replay import Replay
-from .scratch import Scratch
+from .replaying.alternatives import Alternative, alternative_of
+from .replaying.recorded_scores import Application
+from .replaying.recording import RunRecording, read_recording
+from .replaying.scratch import Scratch
 
 __all__ = ["Alternative", "ForkReport", "Outcome", "alternative_of", "fork"]
 

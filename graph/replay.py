@@ -20,13 +20,13 @@ from langgraph.types import Command
 from ..dna.database import Database
 from ..errors import EvolutionError, ReplayDiverged
 from .build import EvolutionGraph, build
-from .differences import Difference, first_difference
-from .final_comparison import compared_at_the_end
-from .recording import RunRecording, read_recording
 from .records import incident_name, key_of
-from .scratch import Scratch
+from .replaying.differences import Difference, first_difference
+from .replaying.final_comparison import compared_at_the_end
+from .replaying.recording import RunRecording, read_recording
+from .replaying.scratch import Scratch
+from .replaying.transitions import Leg, Transition
 from .state import EvolutionState
-from .transitions import Leg, Transition
 
 _STEPS_PER_GENERATION = 16
 _MODES = ["updates", "values"]

@@ -17,8 +17,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import IntegrityError
-from bedrock_evolution.graph.differences import Difference, first_difference
 from bedrock_evolution.graph.replay import replay
+from bedrock_evolution.graph.replaying.differences import Difference, first_difference
 from tests.graph.recorded import answered
 
 SERIALIZER = JsonPlusSerializer()

@@ -10,9 +10,9 @@ import pytest
 
 from bedrock_evolution import Autonomy, Evolution, EvolutionResult
 from bedrock_evolution.errors import UnknownRun, UsageError
-from bedrock_evolution.graph.alternatives import Alternative, alternative_of
 from bedrock_evolution.graph.fork import ForkReport, fork
 from bedrock_evolution.graph.replay import replay
+from bedrock_evolution.graph.replaying.alternatives import Alternative, alternative_of
 from tests.garden import CASES, garden
 from tests.graph.recorded import CAREFUL, answered, content
 

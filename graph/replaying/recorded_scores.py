@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ReplayDiverged
-from ..fitness.cases import PARTS, Cases
-from ..fitness.evaluator import Evaluator, Job
-from ..fitness.journal import EvaluationKey
-from ..fitness.score import Outcome
-from ..fitness.scorer import Scorer
-from ..fitness.workers import Finished, Workers
+from ...errors import ReplayDiverged
+from ...fitness.cases import PARTS, Cases
+from ...fitness.evaluator import Evaluator, Job
+from ...fitness.journal import EvaluationKey
+from ...fitness.score import Outcome
+from ...fitness.scorer import Scorer
+from ...fitness.workers import Finished, Workers
 
 
 @dataclass(frozen=True, slots=True)

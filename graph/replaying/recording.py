@@ -9,13 +9,13 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from ..clock import SystemClock
-from ..dna.database import Database
-from ..dna.events import EvolutionEvent
-from ..dna.sqlite import SQLiteDNAStore
-from ..errors import IntegrityError, UsageError
-from ..fitness.journal import EvaluationKey, Journal, RunRecord, TrialRecord
-from ..fitness.score import Outcome
+from ...clock import SystemClock
+from ...dna.database import Database
+from ...dna.events import EvolutionEvent
+from ...dna.sqlite import SQLiteDNAStore
+from ...errors import IntegrityError, UsageError
+from ...fitness.journal import EvaluationKey, Journal, RunRecord, TrialRecord
+from ...fitness.score import Outcome
 from .transitions import Leg, Transition, legs_of, read_steps
 
 OUTSIDE = ("answered", "answer_refused", "expired", "voided", "resumed")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..fitness.journal import TrialRecord
+from ...fitness.journal import TrialRecord
 from .differences import Difference, first_difference
 from .recording import RunRecording
 from .scratch import Scratch

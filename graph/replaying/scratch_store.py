@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from sqlite3 import Connection
 
-from ..clock import Clock
-from ..dna.database import Database
-from ..dna.events import EventDraft, EvolutionEvent
-from ..dna.sqlite import SQLiteDNAStore
-from ..errors import ReplayDiverged
-from ..fitness.journal import EvaluationKey, Journal
-from ..fitness.score import Outcome
-from ..governance.feedback import FeedbackQueue
+from ...clock import Clock
+from ...dna.database import Database
+from ...dna.events import EventDraft, EvolutionEvent
+from ...dna.sqlite import SQLiteDNAStore
+from ...errors import ReplayDiverged
+from ...fitness.journal import EvaluationKey, Journal
+from ...fitness.score import Outcome
+from ...governance.feedback import FeedbackQueue
 from .differences import first_difference
 from .recording import Row, RunRecording
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, cast, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import UsageError
-from ..governance.approvals import Verdict
-from ..settings import Autonomy, Safety, Settings
+from ...errors import UsageError
+from ...governance.approvals import Verdict
+from ...settings import Autonomy, Safety, Settings
 from .scratch import settings_of
 
 _ANSWERS: Mapping[str, Verdict] = {"approve": "approve", "reject": "reject"}

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from ..bedrock.gateway import Gateway, ModelGateway
-from ..bedrock.models.catalog import Catalog
-from ..bedrock.money.ledger import Pressure, Spend
-from ..bedrock.money.sqlite_ledger import SQLiteLedger
-from ..bedrock.recorded import RecordedCall
-from ..bedrock.recorded_gateway import RecordedGateway
-from ..bedrock.routing.optimizer import CostOptimizer
-from ..bedrock.routing.performance import Evidence, ModelPerformanceTracker
-from ..bedrock.routing.router import ModelRouter
-from ..clock import Clock, CountedIds
-from ..dna.database import Database
-from ..errors import ReplayDiverged
-from ..healing.breaker import CircuitBreaker
-from ..healing.strategies import CloudHealingStrategies
-from ..settings import MICRO, Budget, Settings
+from ...bedrock.gateway import Gateway, ModelGateway
+from ...bedrock.models.catalog import Catalog
+from ...bedrock.money.ledger import Pressure, Spend
+from ...bedrock.money.sqlite_ledger import SQLiteLedger
+from ...bedrock.recorded import RecordedCall
+from ...bedrock.recorded_gateway import RecordedGateway
+from ...bedrock.routing.optimizer import CostOptimizer
+from ...bedrock.routing.performance import Evidence, ModelPerformanceTracker
+from ...bedrock.routing.router import ModelRouter
+from ...clock import Clock, CountedIds
+from ...dna.database import Database
+from ...errors import ReplayDiverged
+from ...healing.breaker import CircuitBreaker
+from ...healing.strategies import CloudHealingStrategies
+from ...settings import MICRO, Budget, Settings
 from .recording import RunRecording
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ..dna.database import Database
+from ...dna.database import Database
 
 _ROUTE = "branch:to:"
 _UNCOMPARED = ("transcript", "__start__")

@@ -7,27 +7,27 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from ..agents.advisor import EvolutionAdvisor
-from ..agents.cost_governor import CostGovernor
-from ..agents.decision import BedrockDecisionEngine
-from ..agents.healer import SelfHealer
-from ..bedrock.recorded import RecordedCalls
-from ..clock import CountedIds, FixedClock
-from ..dna.database import Database
-from ..dna.engine import BUILT_IN_CATEGORIES, MutationEngine
-from ..dna.events import EvolutionEvent
-from ..dna.genome import SystemDNA
-from ..errors import UsageError
-from ..fitness.journal import TrialRecord
-from ..governance.approvals import Approvals
-from ..governance.autonomy import AutonomyController
-from ..governance.safe_mode import SafeMode
-from ..settings import Autonomy, Budget, Safety, Settings
+from ...agents.advisor import EvolutionAdvisor
+from ...agents.cost_governor import CostGovernor
+from ...agents.decision import BedrockDecisionEngine
+from ...agents.healer import SelfHealer
+from ...bedrock.recorded import RecordedCalls
+from ...clock import CountedIds, FixedClock
+from ...dna.database import Database
+from ...dna.engine import BUILT_IN_CATEGORIES, MutationEngine
+from ...dna.events import EvolutionEvent
+from ...dna.genome import SystemDNA
+from ...errors import UsageError
+from ...fitness.journal import TrialRecord
+from ...governance.approvals import Approvals
+from ...governance.autonomy import AutonomyController
+from ...governance.safe_mode import SafeMode
+from ...settings import Autonomy, Budget, Safety, Settings
+from ..services import Services, nothing_foreseen
 from .recorded_models import RecordedModels, stand_in_gateway
 from .recorded_scores import Application, RecordedScores, recorded_application
 from .recording import ALL_DNA, OUTSIDE, RunRecording, trials_of
 from .scratch_store import ScratchFeedback, ScratchJournal, ScratchStore
-from .services import Services, nothing_foreseen
 
 _ANSWERS = ("answered", "answer_refused")
 _REMARKS = ("feedback", "feedback_read")
