@@ -47,7 +47,7 @@ from .fitness.scorer import genes_key
 from .fitness.workers import DEFAULT_TIMEOUT_S, Workers
 from .governance.approvals import Approval, Approvals, Verdict
 from .governance.audit import AuditReport, verify
-from .governance.autonomy import AutonomyController
+from .governance.autonomy import AutonomyController, check_policies
 from .governance.feedback import FeedbackQueue, Remark
 from .governance.live import LiveOutcomes
 from .governance.rollback import roll_back
@@ -146,10 +146,14 @@ class Evolution:
         self._workers = Workers(executor, workers, timeout_s)
         self._deterministic = deterministic
         self._engine = MutationEngine(tuple(categories))
+        self._check_policies()
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
         self._control = RunControl()
         self._last_read = ""
+
+    def _check_policies(self) -> None:
+        check_policies(self.settings.autonomy, genes=self._declared.genes, categories=self._engine.categories)
 
     def using(self, *, near: Path | None = None, store: str | None = None, model: str | None = None) -> Evolution:
         """Return the same application with other settings, as the command line's options ask for.
@@ -167,6 +171,7 @@ class Evolution:
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
+        other._check_policies()  # noqa: SLF001  # of the same class
         return other
 
     # -- what the application reads
@@ -302,8 +307,10 @@ class Evolution:
     # -- supervising
 
     def approvals(self, *, pending_only: bool = True) -> list[Approval]:
-        """Return what waits for a person, newest first."""
-        return self._services.approvals.listed(self.app, pending_only=pending_only)
+        """Return what waits for a person, newest first; what expired or became void by now no longer does."""
+        approvals = self._services.approvals
+        found = [approvals.current(each) for each in approvals.listed(self.app, pending_only=pending_only)]
+        return [approval for approval in found if approval.status == "pending" or not pending_only]
 
     def record_outcome(self, value: float, *, genes: Mapping[str, GeneValue] | None = None) -> None:
         """Tell how well the live application did, once; it costs microseconds and never waits.

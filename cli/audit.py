@@ -49,6 +49,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Do a run again from its record, and compare; with --at and --with, show what would have happened otherwise."""
+    from ..errors import UsageError
+
+    if at is None and (otherwise or application):
+        raise UsageError("--with and --run are for forks.", hint="Give --at GENERATION: the first to do otherwise.")
     database, _ = open_store(store)
     if at is None:
         _replayed(database, run, as_json)
@@ -156,7 +160,7 @@ def _tell(report: AuditReport, as_json: bool) -> None:
     else:
         for problem in report.problems:
             print(f"PROBLEM {problem}")
-    if report.unsigned and report.signed and not as_json:
+    if report.intact and report.unsigned and report.signed and not as_json:
         one = "1 event is" if report.unsigned == 1 else f"{report.unsigned} events are"
         print(f"{one} not signed yet: a process is at it, or died before it could; the next run signs")
     if not report.intact:

@@ -39,7 +39,7 @@ def run(
     with _stopped_by_ctrl_c(evolution):
         items = (
             evolution.stream_resumed(resume, generations=generations)
-            if resume
+            if resume is not None
             else evolution.stream(generations or 10, seed=seed)
         )
         result = _followed(items, quiet=as_json, local=evolution.local)

@@ -31,15 +31,19 @@ def _status(database: Database, store: SQLiteDNAStore, app: str, there: str) -> 
     from ..clock import SystemClock
     from ..governance.calibration import calibration
     from ..governance.feedback import FeedbackQueue
+    from ..governance.outcomes import OutcomeTable
     from ..governance.safe_mode import SafeMode
     from ..healing.breaker import CircuitBreaker
+    from ..settings import Settings
     from .operate import approvals_of
 
+    live = OutcomeTable(database, store, app=app, safety=Settings.load().safety).summary()
     clock, head, asked = SystemClock(), store.head(app), approvals_of(database, store)
     safe = SafeMode(store, clock).since(app)
     return {
         "app": app,
         "live": head and {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness},
+        "live_outcomes": live and asdict(live),
         "safe_mode": safe and {"since": safe.since.isoformat(), "why": safe.why, "by": safe.actor},
         "runs": _runs(database, app, there),
         "approvals": [asked.current(each) for each in asked.listed(app, pending_only=True)],
@@ -64,10 +68,23 @@ def _runs(database: Database, app: str, there: str) -> list[dict[str, Any]]:
     return runs
 
 
+def _live_outcomes(found: Mapping[str, Any] | None) -> str:
+    """Say how the live genes do for their users, and whether that is compared with the genes before them."""
+    if not found or (not found["outcomes"] and not found["comparison"]):
+        return ""
+    told = f"live outcomes: mean {number(found['mean_now'])} over {found['outcomes']}"
+    if compared := found["comparison"]:
+        evidence = f"evidence of harm {compared['e_value']:.3g}, a rollback needs {compared['threshold']:.3g}"
+        return f"{told}, {number(compared['mean_before'])} before; {evidence}"
+    return f"{told}; not compared: {found['why_not']}"
+
+
 def _print_status(found: Mapping[str, Any]) -> None:
     if live := found["live"]:
         shown = f"DNA generation {live['generation']} is live, fitness {number(live['fitness'])}"
         print(f"{found['app']}: {shown}, {live['checksum'][:12]}")
+    if told := _live_outcomes(found["live_outcomes"]):
+        print(told)
     if safe := found["safe_mode"]:
         print(f"SAFE MODE since {safe['since']}, by {safe['by']}: {safe['why']}")
         print("  nothing changes until a person lifts it: bedrock-evolution safe-mode lift --by NAME")

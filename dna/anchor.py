@@ -112,12 +112,19 @@ class HeadAnchor:
         Raises:
             StoreError: The key or the file cannot be used, another key signed, or the file was removed.
         """
-        if known and self.signer.exists() and not self.path.exists():
+        if known and not self.path.exists():
             raise StoreError(
                 f"the anchor {self.path} is gone: the record cannot be compared with what was signed.",
                 hint="Put it back. If it is lost and you trust the record as it is, make an empty file there.",
             )
-        ours, newest = self.signer.key_id, next(self._backwards(), None)
+        newest = next(self._backwards(), None)
+        if newest is not None and not self.signer.exists():
+            raise StoreError(
+                f"the key that signed the heads in {self.path} is gone, so nothing more can be signed.",
+                hint="Put it back, or name it with the setting `audit_key`; or, to begin with a new key, keep the"
+                " anchor elsewhere and make an empty file in its place.",
+            )
+        ours = self.signer.key_id
         if newest is not None and newest.key != ours:
             raise StoreError(
                 f"the heads in {self.path} were signed by key {newest.key}, not by {ours}.",

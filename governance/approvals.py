@@ -15,7 +15,7 @@ from ..dna.database import Database
 from ..dna.events import EventDraft
 from ..dna.store import DNAStore
 from ..errors import UnknownRun, UsageError
-from .feedback import MAX_CHARS, MAX_NAME_CHARS, flattened
+from .feedback import named
 
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired", "void"]
 Verdict = Literal["approve", "reject"]
@@ -131,14 +131,9 @@ class Approvals:
             UnknownRun: There is no such approval.
             UsageError: Nobody answers for it, or it was answered, expired or became void before.
         """
-        by, why = flattened(by), flattened(why)
-        if not by:
-            raise UsageError("an approval needs the name of the person who answers.", hint="Give --by NAME.")
-        if len(by) > MAX_NAME_CHARS or len(why) > MAX_CHARS:
-            raise UsageError(
-                f"the name is {len(by)} characters long, the reason {len(why)}.",
-                hint=f"Give at most {MAX_NAME_CHARS} and {MAX_CHARS}.",
-            )
+        if verdict not in _STATUS:
+            raise UsageError(f"{verdict!r} is no verdict.", hint="Answer approve or reject.")
+        by, why = named(by, why, "an approval")
         with self._database.transaction("approval.answer") as connection:
             found = self._settled(connection, self.get(approval_id))
             if found.status == "pending":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from ..dna.genes import ChoiceGene, FlagGene, Gene, GeneValue, IntegerGene, Numb
 from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
 from ..dna.store import DNAStore
+from ..errors import InvalidSetting
 from ..settings import Autonomy
 from .calibration import undoings
 
@@ -140,6 +141,27 @@ class AutonomyController:
     def forbids(self, gene: str) -> bool:
         """Whether evolution may not change a gene at all."""
         return any(_matches(gene, pattern) for pattern in self.limits.never)
+
+
+def check_policies(limits: Autonomy, *, genes: Iterable[str], categories: Iterable[str]) -> None:
+    """Refuse policies that can never hold for anything: a misspelt one would protect nothing.
+
+    Args:
+        limits: The application's limits and policies.
+        genes: Its genes.
+        categories: The categories its mutations may have.
+
+    Raises:
+        InvalidSetting: Names the pattern, and what there is.
+    """
+    names, kinds = list(genes), [_CATEGORY + category for category in categories]
+    for rule, patterns in (("never", limits.never), ("always_ask", limits.always_ask)):
+        for pattern in patterns:
+            if pattern not in kinds and not any(_matches(name, pattern) for name in names):
+                raise InvalidSetting(
+                    f"autonomy.{rule} has {pattern!r}, which is no gene, no beginning of one and no category.",
+                    hint=f"There are: {', '.join([*names, *kinds])}.",
+                )
 
 
 def gene_rollbacks(store: DNAStore, app: str) -> dict[str, int]:

@@ -41,8 +41,36 @@ class Remark:
     """What the advisor understood; empty where it did not say."""
 
 
+def named(by: str, why: str, what: str) -> tuple[str, str]:
+    """Return who answers for something and why, as they go on record.
+
+    Args:
+        by: The person.
+        why: The reason.
+        what: What they answer for, such as `a rollback`.
+
+    Raises:
+        UsageError: Nobody is named, or one of both is too long.
+    """
+    by, why = flattened(by or ""), flattened(why or "")
+    if not by:
+        raise UsageError(f"{what} needs the name of the person who answers for it.", hint="Give --by NAME.")
+    if len(by) > MAX_NAME_CHARS or len(why) > MAX_CHARS:
+        raise UsageError(
+            f"the name is {len(by)} characters long, the reason {len(why)}.",
+            hint=f"Give at most {MAX_NAME_CHARS} and {MAX_CHARS}.",
+        )
+    return by, why
+
+
 def flattened(text: str) -> str:
-    """Return outside text on one line, without control characters: it is shown in terminals and in prompts."""
+    """Return outside text on one line, without control characters: it is shown in terminals and in prompts.
+
+    Raises:
+        UsageError: It is no text.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r} is no text.", hint="Give a text.")
     return " ".join("".join(c if c.isprintable() else " " for c in storable(text)).split())
 
 

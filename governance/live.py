@@ -215,6 +215,7 @@ class LiveOutcomes:
                 actor="live outcomes",
                 clock=self._clock,
                 safety=self._safety,
+                better=self._table.better(watched),
             )
 
     def _failed(self, error: Exception, pause_s: float) -> None:

@@ -24,6 +24,8 @@ REFERENCE = 500
 """Newest outcomes of the earlier genes that new ones are compared with."""
 JUDGED = 2000
 """First outcomes of new genes that are compared."""
+_ANCESTORS = 20
+"""Generations that are looked back on for outcomes to compare with."""
 _CHANGES = ("applied", "restored", "declared")
 _CHANGES_LOOKED_AT = 1000
 _AFTER_ALL = 2**62
@@ -63,8 +65,8 @@ class Watched:
     head: SystemDNA
     genes: str
     since: str
-    before: str
-    """Name of the gene values it replaced; empty where the live DNA is not judged."""
+    ancestors: tuple[str, ...]
+    """Names of the gene values before it, newest first; none where the live DNA is not judged."""
     change: int
     """Number of the change that made it, from 1."""
 
@@ -130,12 +132,12 @@ class OutcomeTable:
         outcomes, mean = row or (0, None)
         comparison = self._compared(watched, first)
         why_not = ""
-        if not watched.before:
+        if not watched.ancestors:
             why_not = "no change of evolution made the live genes"
         elif first is None:
             why_not = "they have no outcomes yet"
         elif comparison is None:
-            why_not = f"the genes before them had less than {self._safety.reference} outcomes"
+            why_not = f"no genes before them had {self._safety.reference} outcomes"
         return LiveSummary(watched.head.generation, outcomes, mean, comparison, why_not)
 
     def _watch(self) -> Watched | None:
@@ -154,12 +156,13 @@ class OutcomeTable:
         since = "" if made is None else _text(made.at)
         # What a person brought back or the application declared is theirs to answer for.
         if made is None or made.kind != "applied" or head.generation == 0:
-            return Watched(head, genes, since, before="", change=0)
-        parent = self._store.snapshot(self._app, head.generation - 1)
+            return Watched(head, genes, since, ancestors=(), change=0)
+        earlier = self._store.history(self._app, limit=_ANCESTORS + 1)[1:]
+        ancestors = dict.fromkeys(name for dna in earlier if (name := genes_key(dna.values)) != genes)
         row = self._database.row(
             "SELECT count(*) FROM events WHERE app = ? AND kind = 'applied' AND seq <= ?", [self._app, made.seq]
         )
-        return Watched(head, genes, since, genes_key(parent.values), change=int(row[0]) if row else 1)
+        return Watched(head, genes, since, tuple(ancestors), change=int(row[0]) if row else 1)
 
     def _first(self, watched: Watched) -> int | None:
         """Return the number of the first outcome that the live genes had since they became live."""
@@ -170,13 +173,10 @@ class OutcomeTable:
         return None if row is None else int(row[0])
 
     def _compared(self, watched: Watched, first: int | None) -> Degradation | None:
-        if not watched.before or first is None or self._final is not None:
+        if first is None or self._final is not None:
             return self._final
-        # Those before the first new one: later ones of slow processes must not change what is compared with.
-        before = self._values(
-            "genes = ? AND number < ? ORDER BY number DESC LIMIT ?", [watched.before, first, REFERENCE]
-        )
-        if len(before) < self._safety.reference:
+        before, _ = self._before(watched, first)
+        if not before:
             return None
         comparison = assess(
             before,
@@ -186,6 +186,23 @@ class OutcomeTable:
         )
         self._final = comparison if comparison.outcomes == JUDGED else None
         return comparison
+
+    def better(self, watched: Watched) -> str:
+        """Return the name of the gene values that the live ones are compared with; empty for none."""
+        first = self._first(watched)
+        return "" if first is None else self._before(watched, first)[1]
+
+    def _before(self, watched: Watched, first: int) -> tuple[list[float], str]:
+        """Return the outcomes of the newest genes before the live ones that had enough of them, and their name.
+
+        Genes that were replaced before they had met anybody say nothing, and are passed over.
+        """
+        for genes in watched.ancestors:
+            # Those before the first new one: later ones of slow processes must not change what is compared with.
+            values = self._values("genes = ? AND number < ? ORDER BY number DESC LIMIT ?", [genes, first, REFERENCE])
+            if len(values) >= self._safety.reference:
+                return values, genes
+        return [], ""
 
     def _values(self, which: str, parameters: Sequence[str | int]) -> list[float]:
         rows = self._database.rows(

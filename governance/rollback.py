@@ -12,10 +12,11 @@ from ..dna.genes import GeneValue
 from ..dna.genome import SystemDNA
 from ..dna.sqlite import SQLiteDNAStore
 from ..dna.store import DNAStore
-from ..errors import IntegrityError, InvalidGene, StaleParent, UnknownRun, UsageError
+from ..errors import IntegrityError, InvalidGene, StaleParent, UnknownRun
 from ..fitness.scorer import genes_key
 from ..settings import Safety
 from .audit import verify
+from .feedback import named
 from .safe_mode import SafeMode
 
 _RESTORED = 100_000
@@ -44,14 +45,13 @@ def roll_back(store: DNAStore, app: str, generation: int, *, by: str, why: str, 
         StaleParent: The live DNA changed meanwhile.
         IntegrityError: The stored generation does not match its checksum; in all these cases nothing was changed.
     """
-    if not by.strip():
-        raise UsageError("a rollback needs the name of the person who answers for it.", hint="Give --by NAME.")
+    by, why = named(by, why, "a rollback")
     head = store.head(app)
     if head is None:
         raise UnknownRun(f"{app!r} has no DNA.", hint="Run it once first.")
     dna = _restored(head, store.snapshot(app, generation))
     why = why or f"rolled back to generation {generation}"
-    event = _event(head, dna, to=generation, automatic=False, evidence={}, actor=by.strip(), why=why, clock=clock)
+    event = _event(head, dna, to=generation, automatic=False, evidence={}, actor=by, why=why, clock=clock)
     return store.commit(head.checksum, dna, event)
 
 
@@ -72,6 +72,7 @@ def roll_back_automatically(
     actor: str,
     clock: Clock,
     safety: Safety,
+    better: str = "",
 ) -> SystemDNA | None:
     """Go back to the newest stable generation before the live one, without a person.
 
@@ -87,6 +88,8 @@ def roll_back_automatically(
         actor: What noticed it.
         clock: Tells when.
         safety: Says how often is too often.
+        better: Name of the earlier gene values (`genes_key`) that are known to be better; the newest stable ones where
+            none are named, or where those cannot be live again.
 
     Returns:
         The new live DNA, or None where nothing was changed.
@@ -96,7 +99,7 @@ def roll_back_automatically(
     if safe_mode.since(app) is not None or live is None or live.checksum != head.checksum:
         return None
     try:
-        old, dna = _earlier(store, head)
+        old, dna = _earlier(store, head, better)
         event = _event(
             head, dna, to=old.generation, automatic=True, evidence=evidence, actor=actor, why=why, clock=clock
         )
@@ -147,10 +150,11 @@ def _automatic(event: EvolutionEvent) -> bool:
     return event.kind == "restored" and bool(event.data.get("automatic"))
 
 
-def _earlier(store: DNAStore, head: SystemDNA) -> tuple[SystemDNA, SystemDNA]:
+def _earlier(store: DNAStore, head: SystemDNA, better: str) -> tuple[SystemDNA, SystemDNA]:
     """Return the newest stable generation that other values than the live ones come from, and the DNA it gives."""
     problem = "there is no earlier generation"
-    for old in _stable(store, head.app):
+    generations = sorted(_stable(store, head.app), key=lambda dna: genes_key(dna.values) != better)
+    for old in generations:
         try:
             dna = _restored(head, old)
         except InvalidGene as error:
@@ -172,6 +176,15 @@ def _stable(store: DNAStore, app: str) -> Iterator[SystemDNA]:
         if genes_key(dna.values) not in passed:
             passed.add(genes_key(dna.values))
             yield dna
+
+
+def undone(store: DNAStore, app: str) -> set[str]:
+    """Return the names of the gene values (`genes_key`) that were rolled back from, and not brought back since."""
+    found: set[str] = set()
+    for event in reversed(store.recent(app, ["restored"], limit=_RESTORED)):
+        found.add(genes_key(store.snapshot(app, event.data["from"]).values))
+        found.discard(genes_key(store.snapshot(app, event.data["to"]).values))
+    return found
 
 
 def _condemned(store: DNAStore, app: str) -> set[str]:

@@ -10,6 +10,7 @@ from ..clock import Clock
 from ..dna.events import EventDraft, EvolutionEvent
 from ..dna.store import DNAStore
 from ..errors import SafeModeActive, UsageError
+from .feedback import named
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +78,7 @@ class SafeMode:
         Raises:
             UsageError: Nobody answers for it, or the application is not in safe mode.
         """
-        if not by.strip():
-            raise UsageError(
-                "lifting safe mode needs the name of the person who answers for it.", hint="Give --by NAME."
-            )
+        by, why = named(by, why, "lifting safe mode")
         newest = self._newest(app)
         if newest is None or newest.kind != _ENTERED:
             raise UsageError(f"{app!r} is not in safe mode.", hint="There is nothing to lift.")
@@ -90,7 +88,7 @@ class SafeMode:
                 kind=_LIFTED,
                 key=f"{_LIFTED}/{newest.seq}",
                 at=self._clock.now(),
-                actor=by.strip(),
+                actor=by,
                 why=why or "safe mode lifted",
             )
         )

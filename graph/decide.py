@@ -9,6 +9,7 @@ from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
 from ..governance.autonomy import gene_rollbacks
 from ..governance.calibration import Calibration, calibration
+from ..governance.rollback import undone
 from .advise import transcript
 from .records import event_of, key_of, released
 from .services import Services, model_task, step_of
@@ -29,14 +30,16 @@ def decide(services: Services, state: EvolutionState) -> dict[str, Any]:
     risk = services.autonomy.risk(head, mutation, release["evidence"], rollbacks=rollbacks)
     path = services.autonomy.path(mutation, risk, overconfidence=learned.overconfidence)
     decision: dict[str, Any] = {"risk": risk.as_json(), "model": None, "detail": {}}
-    evidence = release["evidence"]
+    evidence, why = release["evidence"], ""
+    if path in ("rule", "engine") and evidence["genes"] in undone(services.store, services.app):
+        path, why = "person", "these very genes were live before, and were rolled back"
     if path == "rule":
         confidence, why = evidence["confidence"], "low risk, credible gain"
         decided = {"verdict": "APPROVE", "by": "rule", "confidence": confidence, "why": why}
         return {"decision": decision | decided | {"impact": evidence["gain"]}}
     if path != "engine":
         verdict = "REJECT" if path == "never" else "ASK"
-        why = services.autonomy.reason(mutation, risk)
+        why = why or services.autonomy.reason(mutation, risk)
         decided = {"verdict": verdict, "by": "policy", "confidence": 1.0, "why": why, "impact": evidence["gain"]}
         return {"decision": decision | decided}
     candidate = _told(head, mutation) | {

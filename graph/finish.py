@@ -9,7 +9,7 @@ from ..dna.events import EventDraft
 from ..dna.genome import SystemDNA
 from ..errors import BudgetExhausted, EvaluationFailed
 from ..settings import MICRO
-from .records import event_of, incident_name
+from .records import event_of, incident_name, key_of
 from .services import Services
 from .state import EvolutionState
 
@@ -34,10 +34,17 @@ def report(services: Services, state: EvolutionState) -> dict[str, Any]:
         services.journal.set_status(state["run_id"], status, summary)
         if stuck is not None:
             services.store.append(_stuck_event(services, state, stuck))
-        services.store.append(
-            event_of(services, state, "ended", what=what, why=why, actor="rule", data={"summary": summary})
-        )
+        if not _told_before(services, state, summary):
+            services.store.append(
+                event_of(services, state, "ended", what=what, why=why, actor="rule", data={"summary": summary})
+            )
     return {"status": status, "summary": summary}
+
+
+def _told_before(services: Services, state: EvolutionState, summary: dict[str, Any]) -> bool:
+    """Whether a run that had ended was begun again and there was nothing left to do."""
+    last = services.store.event(services.app, key_of(state, f"ended/{state.get('visit', 1) - 1}"))
+    return last is not None and last.data["summary"] == summary
 
 
 def _stuck_event(services: Services, state: EvolutionState, stuck: dict[str, Any]) -> EventDraft:

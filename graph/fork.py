@@ -133,8 +133,8 @@ class _Fork(Replay):
             )
         self._catch_up()
         self.scratch.depart(alternative.settings)
-        going_on = (self._input(leg) for leg in self.recording.legs if leg.after == self.steps and not leg.begins)
-        given: Any = next(going_on, None)
+        # The run may have been given more generations later on.
+        given: Any = Command(update={"generations": self.recording.legs[-1].generations})
         try:
             while True:
                 for _ in self.graph.stream(given, self.config, durability="exit"):

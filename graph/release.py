@@ -33,6 +33,7 @@ def apply(services: Services, state: EvolutionState) -> dict[str, Any]:
     event = outcome_event(services, state, "applied", mutation, why=decision["why"], actor=by, data=data)
     try:
         with services.database.transaction("dna.commit"):
+            _refuse_forbidden(services, mutation, decision)
             _refuse_unapproved(services, head, mutation, release, decision)
             _refuse_untested(dna, evidence)
             services.safe_mode.check(services.app)
@@ -70,6 +71,13 @@ def _refuse_untested(dna: SystemDNA, evidence: Mapping[str, Any]) -> None:
     """Refuse DNA whose values are not the very ones that the evidence is about."""
     if genes_key(dna.values) != evidence["genes"]:
         raise StaleParent("the live genes are no longer those that the candidate was tested with.")
+
+
+def _refuse_forbidden(services: Services, mutation: Mutation, decision: Mapping[str, Any]) -> None:
+    """Refuse what a policy, which may be younger than the decision, forbids or wants a person for."""
+    policy = services.autonomy.policy(mutation)
+    if policy is not None and (policy.rule == "never" or "approval_id" not in decision):
+        raise StaleParent(f"it was decided before this: {policy.told}.")
 
 
 def _refuse_unapproved(

@@ -180,7 +180,7 @@ class Services:
         """Return the context of a run that has begun."""
         if run_id not in self._runs:
             record = self.journal.run(run_id)
-            panels = self.panels(seed=record.seed, max_evaluations=record.request.get("max_evaluations"))
+            panels = self.panels(seed=record.seed, max_evaluations=record.request["planned_evaluations"])
             scorer = self.new_scorer(
                 run_id=run_id,
                 seed=record.seed,
@@ -228,15 +228,17 @@ class Services:
 
     def open_run(self, run_id: str, *, seed: int, request: Mapping[str, Any]) -> None:
         """Record a run before anything else happens in it; a run that is known stays as it was."""
-        wanted = self.request(request)
+        wanted = self.request(request) | {"planned_evaluations": self.budget.max_evaluations}
         with self.database.transaction("run.begin"):
             self.journal.begin(run_id, app=self.app, seed=seed, request=wanted)
             self.store.append(self._run_event(run_id, "begun", "begun", "a run begins", {"seed": seed, **wanted}))
 
     def reopen_run(self, run_id: str, request: Mapping[str, Any]) -> None:
         """Put on record that a run goes on under other conditions than before."""
-        wanted = json.loads(json.dumps(self.request(request)))
         known = self.journal.run(run_id).request
+        # The cases that it scores stay those it began with, whatever it may spend by now.
+        planned = {"planned_evaluations": known["planned_evaluations"]}
+        wanted = json.loads(json.dumps(self.request(request) | planned))
         if wanted != known:
             with self.database.transaction("run.begin"):
                 number = self.journal.rebind(run_id, wanted)

@@ -125,7 +125,7 @@ def tend(app: Evolution) -> None:
 
 
 def _while_it_waits(app: Evolution) -> None:
-    for approval in app.approvals():
+    for approval in app._services.approvals.listed("garden", pending_only=True):
         if approval.generation == 1:
             if not app._services.feedback.listed("garden", limit=1):
                 app.feedback("The plants by the window look burnt.", source="ann")

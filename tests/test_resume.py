@@ -5,9 +5,10 @@ from contextlib import closing
 
 import pytest
 
-from bedrock_evolution import Autonomy, Evolution, Settings, UsageError, number
+from bedrock_evolution import Autonomy, Budget, Evolution, Settings, UsageError, number
 from bedrock_evolution.fitness.scorer import genes_key
 from bedrock_evolution.results import EvolutionResult
+from tests.garden import garden
 
 CASES = list(range(60))
 X, Z = number(0.1, low=0.0, high=1.0), number(0.5, low=0.0, high=1.0)
@@ -91,3 +92,16 @@ def test_after_the_genes_changed_only_what_was_tested_becomes_live(tmp_path, gen
     assert result.fitness == pytest.approx(
         sum(climb(changed.genes, case) for case in changed._cases.validation) / len(changed._cases.validation)
     )
+
+
+def test_a_raised_limit_of_evaluations_does_not_change_the_cases_that_a_run_scores(tmp_path):
+    few = garden(tmp_path, budget=Budget(max_evaluations=160))
+    first = few.run(6, seed=5, progress=False)
+    assert first.status == "budget"
+    scored = few._services.run(first.run_id).scorer.panels
+    many = garden(tmp_path, budget=Budget(max_evaluations=2000))
+    again = many.resume(first.run_id, progress=False)
+    assert again.status == "done"
+    assert again.evaluations > first.evaluations
+    assert many._services.run(first.run_id).scorer.panels == scored
+    assert many.replay(first.run_id).identical

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bedrock_evolution.clock import FixedClock
+from bedrock_evolution.dna.anchor import HeadAnchor
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.sqlite import SQLiteDNAStore
 from bedrock_evolution.governance.audit import verify
@@ -22,7 +23,13 @@ WHY = "3 automatic rollbacks without a change that lasted"
 @pytest.fixture
 def store(tmp_path: Path) -> SQLiteDNAStore:
     """Generations 0 to 3 of the application `router`."""
-    return begun(Database(tmp_path / "store.db"))
+    database = Database(tmp_path / "store.db")
+    begun(database)
+    anchor = HeadAnchor.beside(database)
+    anchor.path.touch()
+    signed = SQLiteDNAStore(database, anchor)
+    signed.sign_head("router")
+    return signed
 
 
 @pytest.fixture

@@ -209,6 +209,7 @@ def test_a_lost_private_key_is_not_replaced_in_silence(store: SQLiteDNAStore, pa
 
 def test_a_key_that_did_not_sign_the_anchor_is_refused(store: SQLiteDNAStore, path: Path, tmp_path: Path) -> None:
     store.append(draft("one"))
+    opened(tmp_path / "other.db", key=tmp_path / "other.key").append(draft("makes the key"))
     other = opened(path, key=tmp_path / "other.key")
     with pytest.raises(StoreError, match=f"signed by key {lines(path)[0]['key']}, not by") as error:
         other.append(draft("two"))
@@ -216,6 +217,26 @@ def test_a_key_that_did_not_sign_the_anchor_is_refused(store: SQLiteDNAStore, pa
     with pytest.raises(StoreError, match="signed by key"):
         other.sign_head(APP)
     assert store.count(APP) == len(lines(path)) == 1
+
+
+def test_a_store_without_its_key_is_refused_and_no_other_key_is_made(store: SQLiteDNAStore, path: Path) -> None:
+    store.append(draft("one"))
+    for half in (beside(path, "key"), beside(path, "key.pub")):
+        half.unlink()
+    with pytest.raises(StoreError, match="is gone") as error:
+        opened(path).append(draft("two"))
+    assert "audit_key" in error.value.hint
+    assert not beside(path, "key").exists()
+
+
+def test_a_store_that_lost_anchor_and_key_is_not_signed_anew_in_silence(store: SQLiteDNAStore, path: Path) -> None:
+    store.append(draft("one"))
+    for name in ("anchor.jsonl", "key", "key.pub"):
+        beside(path, name).unlink()
+    for attempt in (lambda: opened(path).append(draft("two")), lambda: opened(path).sign_head(APP)):
+        with pytest.raises(StoreError, match="is gone"):
+            attempt()
+    assert not beside(path, "key").exists()
 
 
 # -- the file
@@ -235,9 +256,12 @@ def test_an_anchor_that_was_removed_is_not_begun_anew_in_silence(store: SQLiteDN
     assert [line["count"] for line in lines(path)] == [1]
 
 
-def test_a_store_that_never_had_an_anchor_is_signed_as_it_is(path: Path) -> None:
+def test_a_store_that_never_had_an_anchor_is_signed_as_it_is_when_a_person_says_so(path: Path) -> None:
     plain = SQLiteDNAStore(Database(path))
     last = [plain.append(draft(f"{number}")) for number in range(3)][-1]
+    with pytest.raises(StoreError, match="is gone"):
+        opened(path).sign_head(APP)
+    beside(path, "anchor.jsonl").touch()
     opened(path).sign_head(APP)
     assert [(line["count"], line["head"]) for line in lines(path)] == [(3, last.hash)]
 

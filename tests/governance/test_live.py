@@ -255,7 +255,7 @@ def test_too_few_outcomes_before_are_no_reference(live: LiveOutcomes, store: SQL
     assert head_of(store) == worse
     told = live.summary()
     assert told is not None
-    assert (told.comparison, told.why_not) == (None, "the genes before them had less than 30 outcomes")
+    assert (told.comparison, told.why_not) == (None, "no genes before them had 30 outcomes")
 
 
 def test_outcomes_of_other_genes_are_stored_and_not_judged(

@@ -117,7 +117,7 @@ async def converse(client, tmp_path):
     after = store.head("asker")
     assert after.values == before.values | {gene: change["to"] for gene, change in changes.items()}
     assert told["summary"]["dna_checksum"] == after.checksum
-    [approval] = Approvals(database, SystemClock()).listed("asker")
+    [approval] = Approvals(database, SQLiteDNAStore(database), SystemClock(), hours=1).listed("asker")
     assert (approval.status, approval.by, approval.why) == ("approved", "Ada", "seen in Studio")
     assert approval.approval_id == question["value"]["approval_id"]
     [applied] = [event for event in store.events("asker") if event.kind == "applied"]

@@ -256,7 +256,8 @@ def test_the_pending_approval_still_waits_and_only_the_person_answered(scene: Sc
     approvals = scene.app._services.approvals
     assert approvals.get(scene.pending.approval_id) == scene.pending
     assert scene.pending.status == "pending"
-    others = [approval for approval in scene.app.approvals(pending_only=False) if approval != scene.pending]
+    every = scene.app.approvals(pending_only=False)
+    others = [approval for approval in every if approval.approval_id != scene.pending.approval_id]
     assert others, "more was asked"
     assert {(approval.status, approval.by) for approval in others} == {("rejected", PERSON)}
     answers = [event for event in scene.events if event.kind in ("answered", "answer_refused")]
