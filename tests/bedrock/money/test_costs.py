@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,7 @@ from bedrock_evolution.bedrock.routing.performance import ModelPerformanceTracke
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import FixedClock
 from bedrock_evolution.dna.database import Database
-from bedrock_evolution.dna.events import EventDraft
-from bedrock_evolution.dna.genes import number
-from bedrock_evolution.dna.genome import SystemDNA
-from bedrock_evolution.dna.sqlite import SQLiteDNAStore
 from bedrock_evolution.settings import MICRO, ModelCard, ModelPrice
-from tests.cli.command import execute
 from tests.support.books import APP, opened
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -269,72 +263,3 @@ def test_what_is_long_ago_is_not_recommended_about(path: Path, clock: FixedClock
     assert len(tracker(ledger, clock).savings({})) == 1
     clock.moment += timedelta(days=1)
     assert tracker(ledger, clock).savings({}) == []
-
-
-# -- the command
-
-
-@pytest.fixture
-def store(path: Path) -> list[str]:
-    """A store with an application that paid, lost and was refused calls; the option that names it."""
-    dna = SystemDNA.declare(APP, {"x": number(0.5, low=0, high=1)})
-    draft = EventDraft(app=APP, kind="declared", key="declared", at=NOON, actor="rule")
-    SQLiteDNAStore(Database(path)).commit(None, dna, draft)
-    clock = FixedClock(datetime.now(UTC) - timedelta(hours=5))
-    ledger = opened(path, clock, daily_usd=100.0)
-    for _ in range(4):
-        pay(ledger, 0.25, Tokens(1000, 50, cache_read=400))
-        clock.moment += timedelta(hours=1)
-    pay(ledger, 0.5, agent="healer", task="healer/2")
-    lose(ledger, 0.125, "ReadTimeoutError")
-    ledger.reserve(run_id="run-1", agent="decision", model=HAIKU, micro_usd=62_500)
-    ledger.budget = ledger.budget.model_copy(update={"run_usd": 1.0})
-    with pytest.raises(Exception, match="the run budget"):
-        pay(ledger, 0.25)
-    return ["--store", f"sqlite:///{path}"]
-
-
-def test_the_command_tells_a_person_all_of_it(tmp_path: Path, store: Sequence[str]) -> None:
-    answer = execute(tmp_path, "costs", "--by", "agent", *store)
-    assert answer.code == 0, answer.err
-    lines = answer.out.splitlines()
-    assert lines[0].split() == ["agent", "cost", "calls", "failed", "tokens", "in", "cached", "out"]
-    assert lines[1].split() == ["advisor", "$1.1250", "5", "1", "4,000", "1,600", "200"]
-    assert [line.split()[0] for line in lines[2:4]] == ["healer", "decision"]
-    told = answer.out
-    assert f"{APP}: $1.6875 in all" in told
-    assert "$0.1250 of it is unconfirmed: those answers were lost, and may or may not be billed" in " ".join(
-        told.split()
-    )
-    assert "$0.0625 of it is held for calls under way" in told
-    assert "expected by its end" in told
-    assert "exhausted: the run budget of $1.00 does not allow this call of advisor" in told
-    assert f"could have saved $0.1250 in {WINDOW_DAYS} days: 1 call ended without a usable answer" in told
-
-
-def test_the_command_prints_one_json_object(tmp_path: Path, store: Sequence[str]) -> None:
-    told = execute(tmp_path, "costs", "--json", *store).json
-    assert set(told) == {"app", "spend", "forecast", "alarms", "recommendations"}
-    assert {row["agent"]: row["cost_usd"] for row in told["spend"]} == {
-        "advisor": pytest.approx(1.125),
-        "healer": 0.5,
-        "decision": 0.0625,
-    }
-    assert set(told["spend"][0]) == {
-        *("day", "agent", "model", "cost_usd", "calls", "failed_calls", "input_tokens", "output_tokens"),
-        *("cache_read_tokens", "cache_write_tokens", "unconfirmed_usd", "held_usd"),
-    }
-    assert [forecast["period"] for forecast in told["forecast"]] == ["day", "month"]
-    assert told["forecast"][0]["low_usd"] <= told["forecast"][0]["expected_usd"] <= told["forecast"][0]["high_usd"]
-    assert told["forecast"][1]["expected_usd"] is None
-    assert {(alarm["kind"], alarm["scope"], alarm["cap_usd"]) for alarm in told["alarms"]} == {
-        ("exhausted", "run", 1.0)
-    }
-    assert told["alarms"][0]["amount_usd"] == pytest.approx(1.6875)
-    assert [(it["kind"], it["saving_usd"]) for it in told["recommendations"]] == [("lost_answers", 0.125)]
-
-
-def test_an_unknown_grouping_is_bad_usage(tmp_path: Path, store: Sequence[str]) -> None:
-    answer = execute(tmp_path, "costs", "--by", "mood", *store)
-    assert answer.code == 2
-    assert "mood" in answer.err
