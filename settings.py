@@ -214,6 +214,9 @@ class Settings(BaseSettings):
     """So long after a call's first failure attempts go on; then the stand-in answers, within five seconds in all."""
     candidates: int = Field(default=4, ge=1, le=32)
     """Candidates of a generation."""
+    advise_ahead: bool = False
+    """Ask for the next generation's candidates while this one's are on trial: the model's time is hidden, and the
+    advisor reads of trials one generation later."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Bound on the probability of ever promoting a mutation that is no improvement."""
     model_attempts: int = Field(default=3, ge=1, le=10)

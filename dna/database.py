@@ -18,7 +18,7 @@ from .commit_points import CommitPoint, Reached, unwatched
 
 APPLICATION_ID = 0x42_45_56_4F
 """Marks our files (SQLite's `application_id` header field): "BEVO"."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEME = "sqlite:///"
 _BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01

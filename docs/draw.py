@@ -185,6 +185,8 @@ def _draw_steps(drawing: Drawing) -> None:
     right = place["approve"][0]
     drawing.edge("decide", "apply", (x, y + tall), (x, 4.6), (right - half, 4.6))
     drawing.edge("decide", "record", (x, y - tall), (x, 2.2), (right - half, 2.2))
+    tried = place["trial"][0]
+    drawing.edge("trial", "record", (tried, y - tall), (tried, 1.9), (right - half, 1.9))
     drawing.edge("approve", "apply", (right, y + tall), (right, 4.75 - tall))
     drawing.edge("approve", "record", (right, y - tall), (right, 2.05 + tall))
     home, above = place["observe"][0], place["diagnose"]
@@ -197,7 +199,8 @@ def _draw_steps(drawing: Drawing) -> None:
     drawing.note((home + right) / 2, 1.66, "next generation, on the same DNA")
     drawing.note(11.02, 3.54, "asks")
     drawing.note(10.1, 4.75, "approved", ha="left")
-    drawing.note(10.1, 2.05, "rejected, or none", ha="left")
+    drawing.note(10.1, 2.34, "rejected", ha="left")
+    drawing.note(tried + 0.12, 2.05, "nothing passed", ha="left")
     drawing.note(right + 0.1, 4.08, "yes", ha="left")
     drawing.note(right + 0.1, 2.73, "no", ha="left")
 

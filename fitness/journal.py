@@ -106,20 +106,7 @@ class Journal:
             )
             tables.table("trials").create_index(["run_id", "genes"], if_not_exists=True)
             tables.table("trials").create_index(["run_id", "status"], if_not_exists=True)
-            tables.table("evaluations").create(
-                {
-                    "run_id": str,
-                    "genes": str,
-                    "part": str,
-                    "case_index": int,
-                    "sample": int,
-                    "value": float,
-                    "detail": str,
-                    "attempts": int,
-                },
-                pk=("run_id", "genes", "part", "case_index", "sample"),
-                if_not_exists=True,
-            )
+            tables.execute(_EVALUATIONS)
 
     # -- runs
 
@@ -312,6 +299,13 @@ class Journal:
         return int(row[0]) if row else 0
 
 
+# Without row numbers, which would keep the long key twice: most evaluations are that key and a number.
+_EVALUATIONS = """
+CREATE TABLE IF NOT EXISTS evaluations (
+    run_id TEXT, genes TEXT, part TEXT, case_index INTEGER, sample INTEGER, value FLOAT, detail TEXT, attempts INTEGER,
+    PRIMARY KEY (run_id, genes, part, case_index, sample)
+) WITHOUT ROWID
+"""
 _RECORD_OUTCOME = (
     "INSERT INTO evaluations (run_id, genes, part, case_index, sample, value, detail, attempts)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET value = excluded.value, attempts = attempts + 1,"

@@ -7,9 +7,10 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from typing import Any
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any, TypeVar
 
 from ..errors import EvaluationFailed
 from .evaluator import Evaluator, Job
@@ -17,6 +18,7 @@ from .score import Outcome, failed
 
 DEFAULT_TIMEOUT_S = 300.0
 _LOOP_GRACE_S = 0.5
+Item = TypeVar("Item")
 Finished = tuple[int, list[Outcome]]
 """The place of a job in the list it came in, and its outcomes."""
 
@@ -65,6 +67,70 @@ class DaemonThreads(Executor):
             self._jobs.put(None)
 
 
+class _Batch:
+    """Jobs on an executor, by their places: which wait, which run since when, which have ended.
+
+    Args:
+        evaluator: Scores them.
+        jobs: In the order they begin.
+    """
+
+    def __init__(self, evaluator: Evaluator, jobs: Sequence[Job]) -> None:
+        self._evaluator = evaluator
+        self.waiting = deque(enumerate(jobs))
+        self.running: dict[int, Future[list[Outcome]]] = {}
+        self._began_s: dict[int, float] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def submit(self, executor: Executor, *, own: bool) -> None:
+        """Hand the next job over; our own threads tell when they begin it, others are taken to do so at once."""
+        place, job = self.waiting.popleft()
+        if own:
+            future = executor.submit(self._run, place, job)
+        else:
+            self._began_s[place] = time.monotonic()
+            future = executor.submit(self._evaluator.run, job)
+        self.running[place] = future
+        future.add_done_callback(lambda _: self._ended.put(place))
+
+    def _run(self, place: int, job: Job) -> list[Outcome]:
+        self._began_s[place] = time.monotonic()
+        return self._evaluator.run(job)
+
+    def take(self, place: int) -> Future[list[Outcome]]:
+        """Return a job that has ended, or is given up."""
+        self._began_s.pop(place, None)
+        return self.running.pop(place)
+
+    def next_ended(self, timeout_s: float | None) -> list[int]:
+        """Wait until a job ends or its time is up; return all that have ended and were not given up before."""
+        wait_s = None
+        if timeout_s is not None:
+            now = time.monotonic()
+            wait_s = max(0.0, min([*self._began_s.values(), now]) + timeout_s - now)
+        try:
+            ended = [self._ended.get(timeout=wait_s), *_at_hand(self._ended)]
+        except queue.Empty:
+            return []
+        return [place for place in ended if place in self.running]
+
+    def late(self, timeout_s: float | None) -> list[int]:
+        """Return the jobs whose time is up."""
+        if timeout_s is None:
+            return []
+        before = time.monotonic() - timeout_s
+        return [place for place, began_s in [*self._began_s.items()] if began_s <= before]
+
+
+def _at_hand(items: queue.SimpleQueue[Item]) -> Iterator[Item]:
+    """Yield what is in a queue by now."""
+    while True:
+        try:
+            yield items.get_nowait()
+        except queue.Empty:
+            return
+
+
 class Workers:
     """Runs jobs on an executor, at most `count` at once.
 
@@ -84,7 +150,7 @@ class Workers:
         self._executor: Executor = executor or self._threads  # type: ignore[assignment]  # one of the two is there
 
     def run(self, evaluator: Evaluator, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
-        """Run jobs and yield them as they finish, a few at a time.
+        """Run jobs and yield all that have finished since the last time; the others go on meanwhile.
 
         Raises:
             EvaluationFailed: The executor broke, or hung jobs hold all of its workers.
@@ -95,34 +161,36 @@ class Workers:
             yield from self._run_on_executor(evaluator, jobs)
 
     def _run_on_executor(self, evaluator: Evaluator, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
-        waiting = iter(enumerate(jobs))
-        running: dict[Future[list[Outcome]], tuple[int, float]] = {}
-        room = self.count
-        left = len(jobs)
-        while left:
-            while len(running) < room and (following := next(waiting, None)) is not None:
-                place, job = following
-                running[self._submit(evaluator, job)] = place, time.monotonic()
-            wait(running, timeout=self._next_deadline(running), return_when=FIRST_COMPLETED)
-            finished = [(running.pop(future)[0], _result(future)) for future in list(running) if future.done()]
-            late = [future for future, (_, started) in running.items() if self._is_late(started)]
-            for future in late:
-                place, _ = running.pop(future)
-                finished.append((place, [self._timed_out()] * len(jobs[place].cases)))
-                if not future.cancel():
-                    room -= self._lose_worker()
-            left -= len(finished)
-            if finished:
-                yield sorted(finished, key=lambda item: item[0])
-            if left and room < 1:
+        batch = _Batch(evaluator, jobs)
+        # Our own threads tell when each job begins, so they may be given all of them. An executor that was given does
+        # not: what waits in its queue would count as running.
+        room = len(jobs) if self._threads else self.count
+        try:
+            self._submit(batch, room)
+            while batch.running:
+                finished = [(place, _result(batch.take(place))) for place in batch.next_ended(self.timeout_s)]
+                for place in batch.late(self.timeout_s):
+                    finished.append((place, [self._timed_out()] * len(jobs[place].cases)))
+                    if not batch.take(place).cancel():
+                        room -= self._lose_worker()
+                self._submit(batch, room)
+                if finished:
+                    yield sorted(finished, key=lambda item: item[0])
+            if batch.waiting:
                 raise EvaluationFailed(
                     "evaluations that timed out hold every worker of the executor.",
                     hint="Give more workers, or an evaluator that ends by itself.",
                 )
+        finally:
+            # Whoever stops listening wants no more of it.
+            for future in batch.running.values():
+                future.cancel()
 
-    def _submit(self, evaluator: Evaluator, job: Job) -> Future[list[Outcome]]:
+    def _submit(self, batch: _Batch, room: int) -> None:
+        """Hand over jobs, up to `room` at once."""
         try:
-            return self._executor.submit(evaluator.run, job)
+            while len(batch.running) < room and batch.waiting:
+                batch.submit(self._executor, own=self._threads is not None)
         except RuntimeError as error:
             raise EvaluationFailed(
                 f"the executor takes no work: {error}.", hint="Keep it open for as long as the run lasts."
@@ -134,14 +202,6 @@ class Workers:
             return 1
         self._threads.add_thread()
         return 0
-
-    def _next_deadline(self, running: dict[Future[list[Outcome]], tuple[int, float]]) -> float | None:
-        if self.timeout_s is None or not running:
-            return None
-        return max(0.0, min(started for _, started in running.values()) + self.timeout_s - time.monotonic())
-
-    def _is_late(self, started: float) -> bool:
-        return self.timeout_s is not None and time.monotonic() - started >= self.timeout_s
 
     def _timed_out(self) -> Outcome:
         return failed(f"the evaluator did not answer within {self.timeout_s:g} s")
@@ -169,11 +229,15 @@ class Workers:
                 done.put(error)
 
         threading.Thread(target=body, name="evaluation-loop", daemon=True).start()
-        for _ in jobs:
-            item = self._next_finished(done)
-            if isinstance(item, BaseException):
-                raise EvaluationFailed(f"the event loop of the evaluator broke: {item!r}.") from item
-            yield [item]
+        left = len(jobs)
+        while left:
+            finished: list[Finished] = []
+            for item in [self._next_finished(done), *_at_hand(done)]:
+                if isinstance(item, BaseException):
+                    raise EvaluationFailed(f"the event loop of the evaluator broke: {item!r}.") from item
+                finished.append(item)
+            left -= len(finished)
+            yield finished
 
     def _next_finished(self, done: queue.SimpleQueue[Finished | BaseException]) -> Finished | BaseException:
         """Wait for a job; every one ends within its timeout, unless the evaluator blocks the loop itself."""

@@ -1,8 +1,9 @@
-"""govern and advise: how much to spend on this generation, and what to try in it."""
+"""govern and advise: how much to spend on a generation, and what to try in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,15 +13,16 @@ from ..clock import derive_seed
 from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
 from ..fitness.journal import TrialRecord
-from ..fitness.racing import HeadScores
-from ..fitness.scorer import Request, genes_key
+from ..fitness.scorer import genes_key
 from ..governance.feedback import Remark
 from ..tools.desk import AdvisorDesk
+from .evidence import Evidence
 from .records import event_of, key_of
 from .services import Services, model_task, step_of
 from .state import EvolutionState
 
-_FEEDBACK_CHARS = 300
+AHEAD = "advised/ahead"
+"""Ends the key of what was advised for a generation while the one before it was on trial."""
 _SHOWN_CHARS = 300
 _RATIONALE_CHARS = 160
 
@@ -28,15 +30,14 @@ _RATIONALE_CHARS = 160
 def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
     """Choose this generation's cost measures, and fix what the router knows in it."""
     if services.gateway.local:
-        return {"measures": [], "routing": {}, "pressure": 0.0, "room_micro_usd": None}
+        return {"measures": [], "routing": {}, "pressure": None}
     known = services.store.event(services.app, key_of(state, "governed"))
     if known is not None:
         return {"measures": known.data["measures"], **known.data["spend"]}
     pressure = services.gateway.ledger.pressure(state["run_id"])
     spend: EvolutionState = {
         "routing": dict(services.gateway.tracker.snapshot()),
-        "pressure": pressure.share,
-        "room_micro_usd": pressure.room_micro_usd,
+        "pressure": asdict(pressure),
     }
     measures, reply = services.governor.govern(pressure, task=model_task("cost_governor", {**state, **spend}))
     if reply is not None:
@@ -58,21 +59,32 @@ def govern(services: Services, state: EvolutionState) -> dict[str, Any]:
 
 
 def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
-    """Ask the advisor for candidates and record them, in the order of its strategy.
+    """Ask the advisor for candidates, unless it was asked while those of the last generation were on trial.
 
     What is on record already is not asked again: the model's answer may be another one the next time.
     """
-    run_id, generation, measures = state["run_id"], state["generation"], state.get("measures", [])
-    if (known := services.store.event(services.app, key_of(state, "advised"))) is not None:
+    known = services.store.event(services.app, key_of(state, "advised"))
+    if known is None:
+        ahead = services.store.event(services.app, key_of(state, AHEAD))
+        known = ahead if ahead is not None and ahead.data["head"] == state["head"]["checksum"] else None
+    if known is not None:
         return {"candidates": known.data["candidates"], "strategy": known.data["strategy"]}
-    head = services.snapshot(state["head"]["generation"])
-    wanted = services.settings.candidates
-    remarks = services.remarks()
+    head, remarks = services.snapshot(state["head"]["generation"]), services.remarks()
+    return ask(services, state, Evidence(services, state, head, remarks), remarks)
+
+
+def ask(
+    services: Services, state: EvolutionState, evidence: Evidence, remarks: Sequence[Remark], what: str = "advised"
+) -> dict[str, Any]:
+    """Ask the advisor for a generation's candidates and record them, in the order of its strategy."""
+    run_id, generation, measures = state["run_id"], state["generation"], state.get("measures", [])
+    head, wanted = services.snapshot(state["head"]["generation"]), services.settings.candidates
+    task = model_task("advisor", state, what.removeprefix("advised").strip("/"))
     desk = AdvisorDesk(
-        task=model_task("advisor", state),
+        task=task,
         dna=head,
         engine=services.engine,
-        evidence=_Evidence(services, state, head, remarks, shorter="shorter_context" in measures),
+        evidence=evidence,
         refusal=partial(_refusal, services, state, head),
         candidates=max(1, wanted // 2) if "fewer_candidates" in measures else wanted,
         forbidden=frozenset(filter(services.autonomy.forbids, head.genes)),
@@ -103,11 +115,19 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
     analysis = reply.answer.analysis
     data = {**advised, "confidence": analysis.confidence, "remarks": told, "head": head.checksum}
     with services.database.transaction("advice.record"):
-        services.calls.save(run_id, step := step_of("advisor", state), reply.calls)
+        services.calls.save(run_id, task.step, reply.calls)
         services.journal.propose(run_id, generation, trials)
         services.store.append(
             event_of(
-                services, state, "advised", why=analysis.reasoning, actor="advisor", reply=reply, step=step, data=data
+                services,
+                state,
+                "advised",
+                what=what,
+                why=analysis.reasoning,
+                actor="advisor",
+                reply=reply,
+                step=task.step,
+                data=data,
             )
         )
         if told:
@@ -162,76 +182,3 @@ def _trial(generation: int, slot: int, head: SystemDNA, mutation: Mutation) -> T
         changes=dict(mutation.changes),
         about=mutation.model_dump(include={"category", "rationale", "origin", "predicted_gain", "probability"}),
     )
-
-
-class _Evidence:
-    """Answers the advisor's one question about the past: recent trials, and failures of the best parent."""
-
-    def __init__(
-        self,
-        services: Services,
-        state: EvolutionState,
-        head: SystemDNA,
-        remarks: Sequence[Remark],
-        *,
-        shorter: bool,
-    ) -> None:
-        self._services = services
-        self._state = state
-        self._head = head
-        self._remarks = remarks
-        self._share = 2 if shorter else 1
-
-    def __call__(self, trials: int, failures: int) -> dict[str, Any]:
-        state, run = self._state, self._services.run(self._state["run_id"])
-        scores = run.head(self._head)
-        recent = self._services.journal.recent_trials(
-            state["run_id"], before=state["generation"], limit=trials // self._share
-        )
-        places = {(trial.generation, trial.slot) for trial in recent}
-        best = [(entry["generation"], entry["slot"]) for entry in state["pool"]]
-        older = self._services.journal.trials_at(state["run_id"], [place for place in best if place not in places])
-        known = sorted([*older, *recent], key=lambda trial: (trial.generation, trial.slot)) if trials else []
-        return {
-            "live_fitness": scores.train_fitness,
-            "cases": len(scores.train),
-            "trials": [self._told(trial) for trial in known],
-            "failures": self._failures(scores, failures // self._share),
-            "feedback": [
-                {"number": remark.number, "source": remark.source, "text": remark.text[:_FEEDBACK_CHARS]}
-                for remark in self._remarks
-            ],
-        }
-
-    def _told(self, trial: TrialRecord) -> dict[str, Any]:
-        values = self._services.values_of(trial)
-        live = self._head.values
-        return {
-            "generation": trial.generation,
-            "differs": {name: value for name, value in values.items() if name in live and value != live[name]},
-            "fitness": trial.fitness if trial.status != "failed" else None,
-            "cases": trial.cases,
-            "status": trial.status,
-            "origin": trial.about["origin"].partition(":")[2] or trial.about["origin"],
-        }
-
-    def _failures(self, scores: HeadScores, limit: int) -> dict[str, list[str]]:
-        """Feedback on the training cases that the best parent scores lowest on, by the gene it is about.
-
-        Each gene is named once: an advisor pays for every word it reads.
-        """
-        state, run = self._state, self._services.run(self._state["run_id"])
-        values, sample = scores.values, 0 if self._services.deterministic else 1
-        if state["pool"]:
-            first = state["pool"][0]
-            [trial] = self._services.journal.trials_at(state["run_id"], [(first["generation"], first["slot"])])
-            values, sample = self._services.values_of(trial), 0
-        outcomes = run.scorer.recorded(Request(values, "train", (), sample))
-        worst = sorted((o.value or 0.0, index, o) for index, o in outcomes.items() if o.feedback or o.gene_feedback)
-        told: list[tuple[str, str]] = []
-        for _, _, outcome in worst:
-            told += list(outcome.gene_feedback.items()) or [("", outcome.feedback)]
-        by_gene: dict[str, list[str]] = {}
-        for gene, text in told[:limit]:
-            by_gene.setdefault(gene, []).append(text[:_FEEDBACK_CHARS])
-        return by_gene

@@ -41,7 +41,7 @@ _STEPS: dict[str, tuple[Node, routes.Route, tuple[str, ...]]] = {
     "diagnose": (diagnose, routes.to("govern"), ("govern",)),
     "govern": (govern, routes.to("advise"), ("advise",)),
     "advise": (advise, routes.to("trial"), ("trial",)),
-    "trial": (trial, routes.to("decide"), ("decide",)),
+    "trial": (trial, routes.after_trial, ("decide", "record")),
     "decide": (decide, routes.after_decide, ("apply", "approve", "record")),
     "approve": (approve, routes.after_approve, ("apply", "record")),
     "apply": (apply, routes.next_generation, ("observe",)),

@@ -229,7 +229,8 @@ class Replay:
         """Let the books say what they said in the report that comes next."""
         reports = (event for event in self.recording.own.values() if event.kind == "ended")
         following = next((event for event in reports if event.seq > self.scratch.newest), None)
-        self.scratch.models.ledger.summary = following.data["summary"] if following else {}
+        if following is not None:
+            self.scratch.models.ledger.summary = following.data["summary"]
 
     def _foresee(self, node: str, state: EvolutionState) -> dict[str, Any] | None:
         """Catch up before a step that the graph guards; tell of an incident whose cause is not on record."""

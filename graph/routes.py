@@ -35,6 +35,11 @@ def after_observe(state: EvolutionState) -> str:
     return "diagnose" if state["degraded"] else "govern"
 
 
+def after_trial(state: EvolutionState) -> str:
+    """Decide on what passed the promotion rule; where nothing did, there is nothing to decide."""
+    return "decide" if state["release"] else "record"
+
+
 def after_decide(state: EvolutionState) -> str:
     """Apply what was approved, ask a person where needed, record the rest."""
     decision = state["decision"]

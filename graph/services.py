@@ -203,11 +203,12 @@ class Services:
 
     def snapshot(self, generation: int) -> SystemDNA:
         """Return the DNA of a generation, from memory where possible."""
-        if generation not in self._snapshots:
-            self._snapshots[generation] = self.store.snapshot(self.app, generation)
+        found = self._snapshots.get(generation)
+        if found is None:
+            found = self._snapshots[generation] = self.store.snapshot(self.app, generation)
             if len(self._snapshots) > _KEPT_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
-        return self._snapshots[generation]
+        return found
 
     def values_of(self, trial: TrialRecord) -> dict[str, GeneValue]:
         """Return all gene values a trial was scored with."""
@@ -270,6 +271,7 @@ class Services:
             "score_range": self.evaluator.score_range,
             "deterministic": self.deterministic,
             "candidates": settings.candidates,
+            "advise_ahead": settings.advise_ahead,
             "max_failed_trials": settings.max_failed_trials,
             "model_attempts": settings.model_attempts,
             "categories": list(self.engine.categories),
@@ -286,12 +288,13 @@ def step_of(agent: str, state: EvolutionState, what: str = "") -> str:
 
 def model_task(agent: str, state: EvolutionState, what: str = "") -> ModelTask:
     """Return what an agent's work in this generation is billed to, routed by and recorded under."""
+    pressure = state.get("pressure") or {"share": 0.0, "room_micro_usd": None}
     return ModelTask(
         agent,
         state["run_id"],
         step=step_of(agent, state, what),
         local_only="local_models" in state.get("measures", []),
         routing=state.get("routing", {}),
-        pressure=state.get("pressure", 0.0),
-        room_micro_usd=state.get("room_micro_usd"),
+        pressure=pressure["share"],
+        room_micro_usd=pressure["room_micro_usd"],
     )

@@ -99,10 +99,8 @@ class EvolutionState(EvolutionInput, EvolutionOutput, total=False):
     measures: list[str]
     routing: dict[str, Any]
     """What the model router had learned when this generation began: what it was routed by, and a replay is."""
-    pressure: float
-    """Share of the budget closest to its limit that was used then."""
-    room_micro_usd: int | None
-    """What was left of it."""
+    pressure: dict[str, Any] | None
+    """What the books said then of the budget closest to its limit; None without a model that costs."""
     pool: list[PoolEntry]
     tests: int
     """How many candidates were put to the promotion rule; each makes the next one stricter."""

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import EvaluationFailed
 from ..fitness.journal import TrialRecord
 from ..fitness.racing import HeadScores, Screening
+from .ahead import advised_ahead
 from .services import RunContext, Services
 from .state import POOL_SIZE, Ending, EvolutionState, PoolEntry
 
@@ -25,9 +26,14 @@ def trial(services: Services, state: EvolutionState) -> dict[str, Any]:
     Raises:
         EvaluationFailed: Too many trials in a row failed.
     """
-    run_id, generation = state["run_id"], state["generation"]
-    run, head = services.run(run_id), services.snapshot(state["head"]["generation"])
+    run, head = services.run(state["run_id"]), services.snapshot(state["head"]["generation"])
     scores = run.head(head)
+    with advised_ahead(services, state):
+        return _tried(services, run, scores, state)
+
+
+def _tried(services: Services, run: RunContext, scores: HeadScores, state: EvolutionState) -> dict[str, Any]:
+    run_id, generation = state["run_id"], state["generation"]
     fresh = [_as_proposed(record) for record in services.journal.trials(run_id, generation=generation)]
     best_gain = max((entry["gain"] for entry in state["pool"]), default=0.0)
     screening = run.race.screen(scores, [(record, services.values_of(record)) for record in fresh], best_gain=best_gain)

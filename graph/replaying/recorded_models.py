@@ -24,20 +24,21 @@ from ...healing.strategies import CloudHealingStrategies
 from ...settings import MICRO, Budget, Settings
 from .recording import RunRecording
 
+_NO_PRESSURE = Pressure(share=0.0, scope="no", calls=0)
+
 
 class RecordedLedger(SQLiteLedger):
     """Says what the books said then."""
 
     def __init__(self, database: Database, *, app: str, clock: Clock) -> None:
         super().__init__(database, app=app, budget=Budget(), clock=clock, ids=CountedIds())
-        self.share = 0.0
-        self.room_micro_usd: int | None = None
+        self.known = _NO_PRESSURE
         self.summary: Mapping[str, Any] = {}
         """Of the report that is written next."""
 
     def pressure(self, run_id: str) -> Pressure:
         """See `Ledger.pressure`."""
-        return Pressure(share=self.share, scope="recorded", calls=0, room_micro_usd=self.room_micro_usd)
+        return self.known
 
     def run_spend(self, run_id: str) -> Spend:
         """See `Ledger.run_spend`."""
@@ -92,7 +93,8 @@ class RecordedModels(RecordedGateway):
 
     def remember(self, state: Mapping[str, Any]) -> None:
         """Let the books and the router say what they said in a generation that ended with a state."""
-        self.ledger.share, self.ledger.room_micro_usd = state.get("pressure", 0.0), state.get("room_micro_usd")
+        pressure = state.get("pressure")
+        self.ledger.known = Pressure(**pressure) if pressure else _NO_PRESSURE
         self.tracker.routing = state.get("routing", {})
 
     def _read(self, run_id: str, step: str) -> Sequence[RecordedCall]:

@@ -194,6 +194,7 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
     return Settings.model_construct(
         alpha=request["alpha"],
         candidates=request["candidates"],
+        advise_ahead=request["advise_ahead"],
         max_failed_trials=request["max_failed_trials"],
         model_attempts=request["model_attempts"],
         model=request["model"],

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-
 from ...dna.database import Database
+from ..checkpoints import SERIALIZER
 
 _ROUTE = "branch:to:"
 _UNCOMPARED = ("transcript", "__start__")
@@ -71,12 +70,12 @@ def read_steps(database: Database, run_id: str) -> Iterator[Transition | None]:
         database: The store that the checkpoints are in.
         run_id: The run.
     """
-    serializer, following = JsonPlusSerializer(), ""
+    following = ""
     if database.row("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'") is None:
         return
     for kind, checkpoint, metadata in database.rows(_CHECKPOINTS, [run_id]):
         try:
-            values = serializer.loads_typed((kind, checkpoint))["channel_values"]
+            values = SERIALIZER.loads_typed((kind, checkpoint))["channel_values"]
             begins = json.loads(metadata)["source"] == "input"
             _check_numbers(values)
             route = next((name for name in values if name.startswith(_ROUTE)), "")

@@ -158,7 +158,7 @@ def test_what_the_cost_governor_decides_is_on_record_too(tmp_path: Path, endpoin
     governed = events(app, "governed")
     assert governed
     for event in governed:
-        assert event.data["spend"]["pressure"] >= 0.8
+        assert event.data["spend"]["pressure"]["share"] >= 0.8
         assert event.data["measures"]
     check_complete(app, result.run_id)
     app.close()

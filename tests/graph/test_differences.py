@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import IntegrityError
+from bedrock_evolution.fitness.scorer import genes_key
+from bedrock_evolution.graph.checkpoints import SERIALIZER
 from bedrock_evolution.graph.replay import replay
 from bedrock_evolution.graph.replaying.differences import Difference, first_difference
+from tests.garden import GENES
 from tests.graph.recorded import answered
 
-SERIALIZER = JsonPlusSerializer()
+ONE_EVALUATION = "(genes, part, case_index, sample) = (SELECT genes, part, case_index, sample FROM evaluations LIMIT 1)"
+DECLARED = genes_key({name: gene.value for name, gene in GENES.items()})
 
 
 class Store:
@@ -114,8 +117,7 @@ def test_answers_that_are_not_where_they_were_are_found(store: Store, sql: str) 
 
 def test_an_altered_score_is_found_in_the_step_that_used_it(store: Store) -> None:
     store.alter(
-        "UPDATE evaluations SET value = value + 0.001 WHERE rowid ="
-        " (SELECT rowid FROM evaluations WHERE part = 'train' ORDER BY rowid LIMIT 1)"
+        "UPDATE evaluations SET value = value + 0.001 WHERE part = 'train' AND case_index = 0 AND genes = ?", DECLARED
     )
     found = store.difference()
     assert found.where.startswith(("step 2, generation 1, observe", "step 4, generation 1", "1/advisor"))
@@ -123,10 +125,7 @@ def test_an_altered_score_is_found_in_the_step_that_used_it(store: Store) -> Non
 
 
 def test_a_score_that_is_gone_is_named(store: Store) -> None:
-    store.alter(
-        "DELETE FROM evaluations WHERE rowid ="
-        " (SELECT rowid FROM evaluations WHERE part = 'validation' ORDER BY rowid LIMIT 1)"
-    )
+    store.alter("DELETE FROM evaluations WHERE part = 'validation' AND case_index = 0 AND genes = ?", DECLARED)
     assert "was never scored" in store.difference().field
 
 
@@ -169,7 +168,7 @@ def test_an_altered_run_is_named(store: Store, sql: str, field: str) -> None:
 def checkpoint(store: Store, node: str, generation: int) -> tuple[int, bytes]:
     """Return the checkpoint after a step."""
     for rowid, document in store.database.rows("SELECT rowid, checkpoint FROM checkpoints ORDER BY checkpoint_id"):
-        values = SERIALIZER.loads_typed(("msgpack", document))["channel_values"]
+        values = SERIALIZER.loads_typed(("msgpack+zlib", document))["channel_values"]
         if values.get("generation") == generation and f"branch:to:{node}" in values:
             return rowid, document
     raise AssertionError("there is no such step")
@@ -177,7 +176,7 @@ def checkpoint(store: Store, node: str, generation: int) -> tuple[int, bytes]:
 
 def test_an_altered_state_is_the_first_difference(store: Store) -> None:
     rowid, document = checkpoint(store, "decide", 2)
-    altered = SERIALIZER.loads_typed(("msgpack", document))
+    altered = SERIALIZER.loads_typed(("msgpack+zlib", document))
     altered["channel_values"]["pool"][0]["gain"] += 0.5
     store.alter("UPDATE checkpoints SET checkpoint = ? WHERE rowid = ?", SERIALIZER.dumps_typed(altered)[1], rowid)
     found = store.difference()
@@ -221,8 +220,8 @@ def test_an_altered_event_is_refused_by_its_number(store: Store) -> None:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("UPDATE evaluations SET detail = '{\"feedback' WHERE rowid = 1", "an evaluation cannot be read"),
-        ("UPDATE evaluations SET detail = '{\"shade\": 1}' WHERE rowid = 1", "an evaluation cannot be read"),
+        (f"UPDATE evaluations SET detail = '{{\"feedback' WHERE {ONE_EVALUATION}", "an evaluation cannot be read"),
+        (f"UPDATE evaluations SET detail = '{{\"shade\": 1}}' WHERE {ONE_EVALUATION}", "an evaluation cannot be read"),
         ("UPDATE trials SET document = '{}' WHERE generation = 1 AND slot = 0", "a trial cannot be read"),
         ("UPDATE events SET document = 'x' WHERE kind = 'begun'", "event 2 cannot be read"),
         ("UPDATE dna SET checksum = 'x' WHERE generation = 0", "the DNA that was live when the run began"),

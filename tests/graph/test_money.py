@@ -1,5 +1,6 @@
 """Money in a run: measures from 80 % of a budget, a pause at 100 %, and routes that a replay finds again."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bedrock_evolution.bedrock.models.prices import Tokens
 from bedrock_evolution.cli.report import print_result
 from bedrock_evolution.clock import FixedClock
 from bedrock_evolution.errors import ExitCode
+from bedrock_evolution.graph.replay import replay
 from bedrock_evolution.prompts import prompt
 from bedrock_evolution.settings import MICRO, Settings
 from tests.support.bedrock_endpoint import BedrockEndpoint
@@ -132,6 +134,10 @@ def test_a_run_tells_how_much_of_it_was_the_stand_ins(
         assert ("The stand-in proposed" in capsys.readouterr().out) is said
 
 
+def share(state: Mapping[str, Any]) -> float:
+    return float((state.get("pressure") or {"share": 0.0})["share"])
+
+
 def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
     app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget(daily_usd=0.4))
     ledger = app._services.gateway.ledger
@@ -139,11 +145,14 @@ def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path
     ledger.settle(before, tokens=Tokens(1, 1), micro_usd=305_000)
     result = app.run(5, seed=1, progress=False)
     states = [state.values for state in app._durable.get_state_history(app._config(result.run_id, 5))]
-    pressed = [state for state in states if state.get("pressure", 0.0) >= 0.8]
+    pressed = [state for state in states if share(state) >= 0.8]
     assert pressed, "the budget was made to fill"
     assert all("shorter_context" in state["measures"] for state in pressed)
-    assert not any(state["measures"] for state in states if 0 < state.get("pressure", 0.0) < 0.8)
+    assert not any(state["measures"] for state in states if 0 < share(state) < 0.8)
     assert "measures" in {alarm.kind for alarm in ledger.alarms()}
+    assert any(event.kind == "governed" for event in app.store.events(app.app)), "the governor was asked"
+    report = replay(app._database, result.run_id)
+    assert report.identical, str(report.difference)
 
 
 def test_every_call_was_routed_by_what_its_checkpoint_holds(tmp_path: Path, endpoint: BedrockEndpoint) -> None:

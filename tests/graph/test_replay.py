@@ -217,7 +217,7 @@ def test_a_step_that_a_run_died_in_again_and_again_is_met_again(tmp_path: Path) 
         ("advice.record", "after", 2),
         ("trials.record", "after", 3),
         ("evaluations.record", "after", 2),
-        ("evaluations.record", "after", 40),
+        ("evaluations.record", "after", 12),
         ("decision.record", "after", 1),
         ("dna.commit", "after", 2),
         ("checkpoint.put", "before", 1),

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
 import pytest
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from bedrock_evolution import Evolution, number, text
@@ -32,6 +33,7 @@ from bedrock_evolution.bedrock.gateway import ModelTask
 from bedrock_evolution.bedrock.money.ledger import Pressure
 from bedrock_evolution.cli.app import run_command_line
 from bedrock_evolution.errors import EvolutionError
+from bedrock_evolution.graph.checkpoints import SERIALIZER
 from bedrock_evolution.settings import Settings
 from tests.support.bedrock_endpoint import BedrockEndpoint
 from tests.support.certificate import over_tls
@@ -303,12 +305,11 @@ def raw_files(folder: Path) -> str:
 
 def decoded_rows(store: Path, *, checkpoints: bool) -> list[str]:
     """Return the rows of the tables of LangGraph, or of all others, with what is packed in them unpacked."""
-    serializer = JsonPlusSerializer()
 
     def cell(value: Any, kind: Any) -> str:
         if isinstance(value, bytes):
             told = value.decode("latin-1")
-            return told + (repr(serializer.loads_typed((kind, value))) if kind in ("msgpack", "json") else "")
+            return told + (repr(SERIALIZER.loads_typed((kind, value))) if kind.startswith(("msgpack", "json")) else "")
         return str(value)
 
     connection = sqlite3.connect(store)
@@ -372,8 +373,9 @@ def test_a_secret_is_found_however_it_is_written(secret: str, tmp_path: Path) ->
     assert found({secret}, "nothing of the kind") == set()
 
 
-def test_a_secret_in_a_checkpoint_is_found(tmp_path: Path) -> None:
-    kind, packed = JsonPlusSerializer().dumps_typed({"messages": [{"headers": {"token": CANARIES[2]}}]})
+@pytest.mark.parametrize("serializer", [SERIALIZER, JsonPlusSerializer()])
+def test_a_secret_in_a_checkpoint_is_found(tmp_path: Path, serializer: SerializerProtocol) -> None:
+    kind, packed = serializer.dumps_typed({"messages": [{"headers": {"token": CANARIES[2]}}]})
     connection = sqlite3.connect(tmp_path / "store.db")
     connection.execute("CREATE TABLE checkpoints (type TEXT, checkpoint BLOB)")
     connection.execute("INSERT INTO checkpoints VALUES (?, ?)", [kind, packed])

@@ -1,0 +1,53 @@
+"""Thinking ahead: the next generation's candidates are asked for while those of this one are on trial."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+
+from ..errors import EvolutionError, ReplayDiverged
+from .advise import AHEAD, ask
+from .evidence import Evidence
+from .records import key_of
+from .services import Services
+from .state import EvolutionState
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def advised_ahead(services: Services, state: EvolutionState) -> Iterator[None]:
+    """Ask for the next generation's candidates during a block, and wait for them at its end.
+
+    The advisor is told what was known when the block began, so that what it answers depends on nothing that is measured
+    meanwhile, nor on how long that takes. What it proposes is for the live DNA of this generation: if that changes, it
+    is asked again in its turn. So it is where its call fails, or where people left feedback, which is answered once.
+
+    Args:
+        services: The application.
+        state: The run's, in the generation that is on trial.
+    """
+    following: EvolutionState = {**state, "generation": state["generation"] + 1}
+    last = following["generation"] > state["generations"]
+    if last or not services.settings.advise_ahead or services.remarks() or _asked(services, following):
+        yield
+        return
+    head = services.snapshot(state["head"]["generation"])
+    evidence = Evidence(services, state, head, ()).as_of_now()
+    with ThreadPoolExecutor(1, thread_name_prefix="advise-ahead") as thread:
+        asked = thread.submit(copy_context().run, ask, services, following, evidence, (), AHEAD)
+        yield
+    try:
+        asked.result()
+    except EvolutionError as error:
+        if isinstance(error, ReplayDiverged) and error.expected is not None:
+            raise
+        # The step that needs the answer asks again, and meets what is wrong where it can be dealt with.
+        log.info("generation=<%d> reason=<%s> | the advisor did not answer ahead", following["generation"], error)
+
+
+def _asked(services: Services, state: EvolutionState) -> bool:
+    return any(services.store.event(services.app, key_of(state, what)) for what in ("advised", AHEAD))
