@@ -87,6 +87,15 @@ class PromotionRule:
         e_value = CERTAIN if gain > 0 else 0.0
         return Evidence(gain, cases=1, e_value=e_value, threshold=self.threshold(test), at_least=gain, test=test)
 
+    def capital(self, differences: Sequence[float], *, scale: float = 0.0) -> float:
+        """Return the capital that paired differences leave a bettor with; `assess` tells more, and takes longer.
+
+        Args:
+            differences: Candidate minus live, one per case, in any order.
+            scale: Typical size of a difference, from `scale_of` the first look; 0 takes it from `differences`.
+        """
+        return self._capital(np.asarray(differences, dtype=np.float64), scale or scale_of(differences))
+
     def assess(self, differences: Sequence[float], *, test: int, scale: float = 0.0) -> Evidence:
         """Weigh paired differences, candidate minus live, over the same cases.
 

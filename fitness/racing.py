@@ -198,9 +198,9 @@ class Race:
         gain, z = paired(differences)
         if z <= 1:
             return False
-        expected = self._rule.assess([d - gain / z**2 for d in differences], test=test)
+        expected = self._rule.capital([d - gain / z**2 for d in differences])
         ratio = len(self._scorer.panels.validation) / len(differences)
-        return ratio * math.log(max(expected.e_value, 1e-300)) >= math.log(expected.threshold)
+        return ratio * math.log(max(expected, 1e-300)) >= math.log(self._rule.threshold(test))
 
     def paired_gain(self, head: HeadScores, values: Values) -> tuple[float, float, int]:
         """Return mean gain, z and number of cases of recorded training scores against another live DNA."""
@@ -265,15 +265,16 @@ def weigh(
         test: Number of this proposal among all that were put to the rule.
     """
     scale, reached = 0.0, 0.0
-    evidence = rule.assess([], test=test)
+    differences: list[float] = []
     for size in _rungs(len(panel)):
         if any(index not in candidate for index in panel[:size]):
             break
         differences = [candidate[index] - live[index] for index in panel[:size]]
         scale = scale or scale_of(differences)
-        evidence = rule.assess(differences, test=test, scale=scale)
-        if evidence.credible:
-            reached = max(reached, evidence.e_value)
+        capital = rule.capital(differences, scale=scale)
+        if capital >= rule.threshold(test) and math.fsum(differences) > 0:
+            reached = max(reached, capital)
+    evidence = rule.assess(differences, test=test, scale=scale)
     # Evidence that once reached the threshold counts: that is what "anytime-valid" means.
     return evidence if evidence.credible or not reached else replace(evidence, e_value=reached)
 

@@ -9,7 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..errors import EvaluationFailed
@@ -65,6 +66,26 @@ class DaemonThreads(Executor):
         """Let idle threads end; threads at work are not waited for."""
         for _ in range(self._started):
             self._jobs.put(None)
+
+
+@contextmanager
+def beside(work: Callable[[], Item]) -> Iterator[Future[Item]]:
+    """Do some work in a thread during a block, and wait for its end at the end of the block.
+
+    It is not waited for where the block ends with the process: Ctrl-C ends a program at once, whatever hangs in it.
+
+    Args:
+        work: What to do; what it returns or raises is in the future.
+    """
+    thread = DaemonThreads(1)
+    done = thread.submit(work)
+    thread.shutdown()
+    try:
+        yield done
+    except Exception:
+        wait([done])
+        raise
+    wait([done])
 
 
 class _Batch:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 
 from ..errors import EvolutionError, ReplayDiverged
+from ..fitness.workers import beside
 from .advise import AHEAD, ask
 from .evidence import Evidence
 from .records import key_of
@@ -37,8 +38,7 @@ def advised_ahead(services: Services, state: EvolutionState) -> Iterator[None]:
         return
     head = services.snapshot(state["head"]["generation"])
     evidence = Evidence(services, state, head, ()).as_of_now()
-    with ThreadPoolExecutor(1, thread_name_prefix="advise-ahead") as thread:
-        asked = thread.submit(copy_context().run, ask, services, following, evidence, (), AHEAD)
+    with beside(partial(copy_context().run, ask, services, following, evidence, (), AHEAD)) as asked:
         yield
     try:
         asked.result()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +34,7 @@ from ..fitness.panels import Panels, plan_panels
 from ..fitness.promotion import PromotionRule
 from ..fitness.racing import HeadScores, Race
 from ..fitness.scorer import Scorer
-from ..fitness.workers import Workers
+from ..fitness.workers import Workers, beside
 from ..governance.approvals import Approvals
 from ..governance.audit import verify
 from ..governance.autonomy import AutonomyController
@@ -93,12 +95,22 @@ class RunContext:
     scorer: Scorer
     race: Race
     heads: dict[str, HeadScores] = field(default_factory=dict)
+    _early: dict[str, Future[HeadScores]] = field(default_factory=dict)
 
     def head(self, dna: SystemDNA) -> HeadScores:
         """Return the live DNA's scores, scoring what is missing."""
+        if (early := self._early.pop(dna.checksum, None)) is not None:
+            self.heads = {dna.checksum: early.result()}
         if dna.checksum not in self.heads:
             self.heads = {dna.checksum: self.race.head(dna.values)}
         return self.heads[dna.checksum]
+
+    @contextmanager
+    def scored_early(self, dna: SystemDNA) -> Iterator[None]:
+        """Score the live DNA during a block; what goes wrong with it is met where the scores are asked for."""
+        with beside(lambda: self.race.head(dna.values)) as scores:
+            self._early[dna.checksum] = scores
+            yield
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import pytest
 from bedrock_evolution.errors import EvaluationFailed
 from bedrock_evolution.fitness.evaluator import Evaluator, Job
 from bedrock_evolution.fitness.score import Outcome
-from bedrock_evolution.fitness.workers import Workers
+from bedrock_evolution.fitness.workers import Workers, beside
 from tests.fitness.evaluators import doubled, fatal, jobs, late
 
 PATIENCE_S = 20.0
@@ -182,7 +182,7 @@ def test_an_executor_all_of_whose_workers_hang_is_given_up(release: threading.Ev
 HANGS = """
 import threading
 from bedrock_evolution.fitness.evaluator import Evaluator, Job
-from bedrock_evolution.fitness.workers import Workers
+from bedrock_evolution.fitness.workers import Workers, beside
 evaluator = Evaluator.adapt(lambda genes, case: threading.Event().wait(), None, None)
 print(list(Workers(None, 2, 0.1).run(evaluator, [Job({}, (1,), (0,))]))[0][0][1][0].error)
 """
@@ -305,3 +305,37 @@ async def test_plain_jobs_run_although_a_loop_is_running_already() -> None:
 async def test_a_single_hidden_coroutine_is_awaited_although_a_loop_is_running_already() -> None:
     evaluator = each(lambda genes, case: patient(dict(genes), case))
     assert values(collected(Workers(None, 4, None), evaluator, jobs(0.01))) == [0.01]
+
+
+# -- beside
+
+
+def test_work_beside_a_block_is_done_at_its_end() -> None:
+    gate = threading.Event()
+    with beside(lambda: gate.wait(10)) as done:
+        assert not done.done()
+        gate.set()
+    assert done.result(0) is True
+
+
+def test_what_work_beside_a_block_raises_is_kept_for_who_asks() -> None:
+    with beside(lambda: 1 // 0) as done:
+        pass
+    with pytest.raises(ZeroDivisionError):
+        done.result(0)
+
+
+def test_work_beside_a_block_that_fails_is_done_at_its_end_too() -> None:
+    gate = threading.Event()
+    threading.Timer(0.05, gate.set).start()
+    with pytest.raises(ValueError, match="no"), beside(lambda: gate.wait(10)) as done:
+        raise ValueError("no")
+    assert done.result(0) is True
+
+
+def test_ctrl_c_waits_for_nothing_beside() -> None:
+    gate = threading.Event()
+    with pytest.raises(KeyboardInterrupt), beside(lambda: gate.wait(10)) as done:
+        raise KeyboardInterrupt
+    assert not done.done()
+    gate.set()
