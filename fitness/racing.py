@@ -82,14 +82,14 @@ class Race:
             BudgetExhausted: The limit does not allow it.
             InvalidCases: A single objective that gives two different scores.
         """
+        if self.single:
+            return self._single_head(values)
         panels = self._scorer.panels
         requests = [
             Request(values, "train", panels.train, self._head_sample),
             Request(values, "validation", panels.validation, self._head_sample),
         ]
-        if self.single:
-            return self._single_head(values)
-        train, validation = (_scores(part, self._scorer.score([part], again=True)[0]) for part in requests)
+        train, validation = map(_scores, requests, self._scorer.score(requests, again=True))
         return HeadScores(values, train, validation)
 
     def _single_head(self, values: Values) -> HeadScores:
@@ -104,12 +104,13 @@ class Race:
             )
         return HeadScores(values, once, once)
 
-    def test(self, values: Values, *, sample: int) -> float:
-        """Return the mean score on the sealed test panel; called by the final report only."""
+    def test(self, each: Sequence[Values], *, sample: int) -> list[float]:
+        """Return the mean scores of some genes on the sealed test panel; called by the final report only."""
         if self.single:
-            return self._single_head(values).fitness
-        request = Request(values, "test", self._scorer.panels.test, sample)
-        return mean(_scores(request, self._scorer.score([request], final=True, again=True)[0]))
+            return [self._single_head(values).fitness for values in each]
+        requests = [Request(values, "test", self._scorer.panels.test, sample) for values in each]
+        scored = self._scorer.score(requests, final=True, again=True)
+        return [mean(_scores(request, outcomes)) for request, outcomes in zip(requests, scored, strict=True)]
 
     def screen(self, head: HeadScores, trials: Sequence[tuple[TrialRecord, Values]], *, best_gain: float) -> Screening:
         """Race candidates on the training panel.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 import threading
@@ -18,6 +19,8 @@ from .evaluator import Evaluator, Job
 from .score import Outcome, failed
 
 DEFAULT_TIMEOUT_S = 300.0
+_AT_RISK_S, _DEEPEST = 0.004, 64
+"""Up to so much work of a worker, and so many jobs, may wait to be recorded."""
 _LOOP_GRACE_S = 0.5
 Item = TypeVar("Item")
 Finished = tuple[int, list[Outcome]]
@@ -101,6 +104,7 @@ class _Batch:
         self.waiting = deque(enumerate(jobs))
         self.running: dict[int, Future[list[Outcome]]] = {}
         self._began_s: dict[int, float] = {}
+        self._took_s: list[float] = []
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def submit(self, executor: Executor, *, own: bool) -> None:
@@ -115,8 +119,15 @@ class _Batch:
         future.add_done_callback(lambda _: self._ended.put(place))
 
     def _run(self, place: int, job: Job) -> list[Outcome]:
-        self._began_s[place] = time.monotonic()
-        return self._evaluator.run(job)
+        self._began_s[place] = began_s = time.monotonic()
+        outcomes = self._evaluator.run(job)
+        self._took_s.append(time.monotonic() - began_s)
+        return outcomes
+
+    @property
+    def mean_s(self) -> float:
+        """How long a job takes in our own threads; 0 if none has ended."""
+        return math.fsum(self._took_s) / len(self._took_s) if self._took_s else 0.0
 
     def take(self, place: int) -> Future[list[Outcome]]:
         """Return a job that has ended, or is given up."""
@@ -168,6 +179,8 @@ class Workers:
         self.count = min(wanted, own_size or wanted)
         self.timeout_s = timeout_s
         self._threads = DaemonThreads(self.count) if executor is None else None
+        self._job_s = 0.0
+        """How long a job takes, as far as is known."""
         self._executor: Executor = executor or self._threads  # type: ignore[assignment]  # one of the two is there
 
     def run(self, evaluator: Evaluator, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
@@ -182,21 +195,19 @@ class Workers:
             yield from self._run_on_executor(evaluator, jobs)
 
     def _run_on_executor(self, evaluator: Evaluator, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
-        batch = _Batch(evaluator, jobs)
-        # Our own threads tell when each job begins, so they may be given all of them. An executor that was given does
-        # not: what waits in its queue would count as running.
-        room = len(jobs) if self._threads else self.count
+        batch, lost = _Batch(evaluator, jobs), 0
         try:
-            self._submit(batch, room)
+            self._submit(batch, lost)
             while batch.running:
                 finished = [(place, _result(batch.take(place))) for place in batch.next_ended(self.timeout_s)]
                 for place in batch.late(self.timeout_s):
                     finished.append((place, [self._timed_out()] * len(jobs[place].cases)))
                     if not batch.take(place).cancel():
-                        room -= self._lose_worker()
-                self._submit(batch, room)
+                        lost += self._lose_worker()
                 if finished:
                     yield sorted(finished, key=lambda item: item[0])
+                self._job_s = batch.mean_s or self._job_s
+                self._submit(batch, lost)
             if batch.waiting:
                 raise EvaluationFailed(
                     "evaluations that timed out hold every worker of the executor.",
@@ -207,10 +218,15 @@ class Workers:
             for future in batch.running.values():
                 future.cancel()
 
-    def _submit(self, batch: _Batch, room: int) -> None:
-        """Hand over jobs, up to `room` at once."""
+    def _submit(self, batch: _Batch, lost: int) -> None:
+        """Hand over jobs: one for each worker, so that no more than these are done again after a kill.
+
+        Of jobs that take no time more are handed over, so that many are recorded in one commit. Only our own threads
+        get them, which tell when each begins: what waits in the queue of another executor would count as running.
+        """
+        deep = min(_DEEPEST, int(_AT_RISK_S / self._job_s)) if self._threads and self._job_s else 1
         try:
-            while len(batch.running) < room and batch.waiting:
+            while len(batch.running) < (self.count - lost) * max(1, deep) and batch.waiting:
                 batch.submit(self._executor, own=self._threads is not None)
         except RuntimeError as error:
             raise EvaluationFailed(

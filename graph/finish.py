@@ -67,10 +67,9 @@ def _sealed_test(services: Services, state: EvolutionState) -> dict[str, float]:
         return {}
     race, sample = services.run(state["run_id"]).race, 0 if services.deterministic else 1
     before, after = services.snapshot(start["generation"]), services.store.head(services.app)
-    baseline = race.test(before.values, sample=sample)
-    if after is None or after.values == before.values:
-        return {"baseline_test_fitness": baseline, "test_fitness": baseline}
-    return {"baseline_test_fitness": baseline, "test_fitness": race.test(after.values, sample=sample)}
+    changed = [after.values] if after is not None and after.values != before.values else []
+    fitness = race.test([before.values, *changed], sample=sample)
+    return {"baseline_test_fitness": fitness[0], "test_fitness": fitness[-1]}
 
 
 def summed_up(services: Services, state: EvolutionState) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def test_a_recorded_gain_is_paired_with_another_live_dna(bench: Bench) -> None:
 
 def test_the_sealed_cases_may_use_the_reserve(bench: Bench) -> None:
     made, _ = race(bench, limit=90, reserve=10)
-    assert made.test({"x": 1.0}, sample=0) == pytest.approx(1.0, abs=1.0)
+    assert made.test([{"x": 1.0}], sample=0) == [pytest.approx(1.0, abs=1.0)]
     assert bench.journal.count_evaluations("run-1") == 90
 
 
@@ -286,7 +286,7 @@ def test_a_single_objective_passes_with_any_strict_gain(bench: Bench) -> None:
         [screened] = made.screen(head, [(record, values)], best_gain=0.0).trials
         assert made.promising(head, screened, values, test=1) == credible
         assert made.gate(head, screened, values, test=1)[1].credible == credible
-    assert made.test({"x": 1.0}, sample=0) == rough({"x": 1.0}, 1)
+    assert made.test([{"x": 1.0}], sample=0) == [rough({"x": 1.0}, 1)]
 
 
 def test_a_single_objective_that_is_noisy_is_refused(bench: Bench) -> None:
