@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .evolution import Evolution
     from .fitness.score import Score
     from .governance.autonomy import AutonomyController
-    from .graph.fork import Alternative, ForkReport
-    from .graph.replay import ReplayReport
+    from .graph.replaying.alternatives import Alternative
+    from .graph.replaying.reports import ForkReport, ReplayReport
     from .healing.strategies import CloudHealingStrategies
     from .results import EvolutionResult, Progress
     from .settings import Autonomy, Budget, ModelCard, ModelPrice, Safety, Settings
@@ -58,8 +58,8 @@ _HOMES = {
     "AutonomyController": ".governance.autonomy",
     "CloudHealingStrategies": ".healing.strategies",
     **dict.fromkeys(("EvolutionResult", "Progress"), ".results"),
-    **dict.fromkeys(("Alternative", "ForkReport"), ".graph.fork"),
-    "ReplayReport": ".graph.replay",
+    "Alternative": ".graph.replaying.alternatives",
+    **dict.fromkeys(("ForkReport", "ReplayReport"), ".graph.replaying.reports"),
     **dict.fromkeys(("Autonomy", "Budget", "ModelCard", "ModelPrice", "Safety", "Settings"), ".settings"),
 }
 

@@ -12,26 +12,17 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
-
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
-from langgraph.types import Command
+from typing import TYPE_CHECKING, Any
 
 from .agents.advisor import EvolutionAdvisor
 from .agents.cost_governor import CostGovernor
 from .agents.decision import BedrockDecisionEngine
 from .agents.healer import SelfHealer
-from .bedrock.aws.session import BedrockSession, credentials_found
 from .bedrock.gateway import ModelGateway
 from .bedrock.models.catalog import Catalog
 from .bedrock.money.sqlite_ledger import SQLiteLedger
 from .bedrock.recorded import RecordedCalls
-from .bedrock.routing.optimizer import CostOptimizer
 from .bedrock.routing.performance import ModelPerformanceTracker
-from .bedrock.routing.router import ModelRouter
 from .clock import Clock, IdSource, RandomIds, SystemClock
 from .dna.anchor import HeadAnchor
 from .dna.database import Database
@@ -42,34 +33,33 @@ from .dna.sqlite import SQLiteDNAStore
 from .errors import UsageError
 from .fitness.cases import split_cases
 from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
-from .fitness.journal import Journal, RunRecord, RunStatus
+from .fitness.journal import Journal, RunRecord
 from .fitness.scorer import genes_key
 from .fitness.workers import DEFAULT_TIMEOUT_S, Workers
 from .governance.approvals import Approval, Approvals, Verdict
 from .governance.audit import AuditReport, verify
 from .governance.autonomy import AutonomyController, check_policies
 from .governance.feedback import FeedbackQueue, Remark
-from .governance.live import LiveOutcomes
 from .governance.rollback import roll_back
 from .governance.safe_mode import SafeMode, SafeModeState
-from .graph.build import EvolutionGraph, build
-from .graph.checkpoints import open_checkpointer
-from .graph.finish import summed_up
-from .graph.fork import Alternative, ForkReport, fork
-from .graph.observe import DEFAULT_GENERATIONS, live_dna
-from .graph.replay import ReplayReport, replay
+from .graph.live_dna import live_dna
 from .graph.replaying.recorded_scores import Application
-from .graph.services import Services, nothing_foreseen, stuck_at
-from .graph.state import EvolutionState
+from .graph.services import Services
 from .healing.breaker import CircuitBreaker
-from .healing.incident import MAX_ATTEMPTS
 from .healing.strategies import CloudHealingStrategies
 from .progress import watch
-from .results import EvolutionResult, Progress, gene_changes
-from .settings import MICRO, Autonomy, Budget, ModelMode, Settings
+from .results import EvolutionResult, Progress
+from .settings import DEFAULT_GENERATIONS, Autonomy, Budget, ModelMode, Settings
+from .stop import Stop
 
-_STEPS_PER_GENERATION = 12
-_STEPS_BESIDES = 50
+if TYPE_CHECKING:
+    from .bedrock.aws.session import BedrockSession
+    from .governance.live import LiveOutcomes
+    from .graph.build import EvolutionGraph
+    from .graph.replaying.alternatives import Alternative
+    from .graph.replaying.reports import ForkReport, ReplayReport
+    from .running import Runner
+
 _LARGEST = 2**63 - 1
 """What a whole number in the store may be at most."""
 
@@ -149,7 +139,7 @@ class Evolution:
         self._check_policies()
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
-        self._control = RunControl()
+        self._stop = Stop()
         self._last_read = ""
 
     def _check_policies(self) -> None:
@@ -167,7 +157,7 @@ class Evolution:
             InvalidSetting: A setting is not allowed.
         """
         other = copy.copy(self)
-        for name in ("graph", "_durable", "_checkpointer", "_database", "_store", "_services", "_live"):
+        for name in ("graph", "_runner", "_database", "_store", "_services", "_live"):
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
@@ -240,10 +230,11 @@ class Evolution:
         # What cannot work is refused before a run is recorded: a budget that decides nothing, a damaged record.
         services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
         services.begin()
-        live_dna(services)
+        live = live_dna(services)
         run_id = services.ids.new("run")
         services.open_run(run_id, seed=seed, request={"generations": generations})
-        yield from self._stream(run_id, {"run_id": run_id, "generations": generations, "seed": seed}, generations)
+        given = {"run_id": run_id, "generations": generations, "seed": seed}
+        yield from self._stream(run_id, given, generations, live)
 
     def stream_resumed(self, run_id: str, *, generations: int | None = None) -> Iterator[Progress | EvolutionResult]:
         """Go on with a run as `resume` does, and yield the progress after each step."""
@@ -255,7 +246,7 @@ class Evolution:
         self._services.begin()
         self._services.forget_runs()  # another process may have gone on with it meanwhile
         self._services.reopen_run(run_id, {"generations": wanted})
-        yield from self._stream(run_id, self._next_input(record, wanted), wanted)
+        yield from self._stream(run_id, self._runner.next_input(record, wanted), wanted)
 
     async def arun(self, generations: int = DEFAULT_GENERATIONS, *, seed: int = 0) -> EvolutionResult:
         """Evolve as `run` does, without blocking the event loop."""
@@ -292,14 +283,14 @@ class Evolution:
 
     def stop(self) -> None:
         """Let the run stop after its current step, or the next run before its first; safe from any thread or signal."""
-        self._control.request_drain("stopped by the user")
+        self._stop.ask()
 
     def close(self) -> None:
         """Close the store and let idle threads end; the object is of no use afterwards."""
         if "_live" in self.__dict__:
             self._live.close()
-        if "_durable" in self.__dict__:
-            self._checkpointer.conn.close()
+        if "_runner" in self.__dict__:
+            self._runner.close()
         if "_database" in self.__dict__:
             self._database.close()
         self._workers.close()
@@ -359,6 +350,8 @@ class Evolution:
         Raises:
             UnknownRun: There is no such run.
         """
+        from .graph.replay import replay
+
         return replay(self._database, run_id)
 
     def fork(self, run_id: str, *, at: int, alternative: Alternative) -> ForkReport:
@@ -373,6 +366,8 @@ class Evolution:
             UnknownRun: There is no such run.
             UsageError: It has no such generation.
         """
+        from .graph.fork import fork
+
         return fork(self._database, run_id, at=at, alternative=alternative, application=self.application)
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
@@ -405,15 +400,15 @@ class Evolution:
     @cached_property
     def graph(self) -> EvolutionGraph:
         """The compiled graph without a checkpointer, to use as a node of another graph or to serve in Studio."""
+        from .graph.build import build
+
         return build(self._services)
 
     @cached_property
-    def _durable(self) -> EvolutionGraph:
-        return build(self._services, self._checkpointer)
+    def _runner(self) -> Runner:
+        from .running import Runner
 
-    @cached_property
-    def _checkpointer(self) -> SqliteSaver:
-        return open_checkpointer(self._database)
+        return Runner(self._services)
 
     @cached_property
     def _database(self) -> Database:
@@ -426,6 +421,8 @@ class Evolution:
 
     @cached_property
     def _live(self) -> LiveOutcomes:
+        from .governance.live import LiveOutcomes
+
         live_dna(self._services)
         return LiveOutcomes(self._database, self._store, app=self.app, safety=self.settings.safety, clock=self._clock)
 
@@ -433,7 +430,6 @@ class Evolution:
     def _services(self) -> Services:
         settings, database = self.settings, self._database
         ledger = SQLiteLedger(database, app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
-        catalog = Catalog(settings.model_cards)
         gateway = ModelGateway(
             settings,
             ledger,
@@ -443,8 +439,7 @@ class Evolution:
                 random.Random(self._ids.new("jitter")),  # noqa: S311  # jitter is no secret
             ),
             tracker=ModelPerformanceTracker(database, app=self.app, clock=self._clock),
-            router=ModelRouter(catalog, settings.models, CostOptimizer(catalog)),
-            catalog=catalog,
+            catalog=Catalog(settings.model_cards),
             session=self._session(),
         )
         attempts = settings.model_attempts
@@ -477,8 +472,12 @@ class Evolution:
     def _session(self) -> BedrockSession | None:
         if self.settings.model == "local":
             return None
+        from .bedrock.aws.credentials import credentials_found
+
         if self.settings.model is None and not credentials_found(self.settings):
             return None
+        from .bedrock.aws.session import BedrockSession
+
         return BedrockSession(self.settings)
 
     # -- running, inside
@@ -496,112 +495,25 @@ class Evolution:
                     hint=f"Restore the {name}, or start a new run.",
                 )
 
-    def _config(self, run_id: str, generations: int) -> RunnableConfig:
-        steps = _STEPS_PER_GENERATION * generations + _STEPS_BESIDES
-        return {"configurable": {"thread_id": run_id}, "recursion_limit": steps}
-
-    def _next_input(self, record: RunRecord, generations: int) -> Any:
-        """Return what the graph is given to go on: nothing inside a generation, the request otherwise.
-
-        A run has ended when its state has no tasks. `state.next` will not do: it is empty too when a process died after
-        a task's writes were stored and before the checkpoint that takes them up.
-        """
-        state = self._durable.get_state(self._config(record.run_id, generations))
-        if not state.values:
-            return {"run_id": record.run_id, "generations": generations, "seed": record.seed}
-        if not state.tasks:
-            return {"generations": generations}
-        return None if state.values.get("generations") == generations else Command(update={"generations": generations})
-
-    def _stream(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
+    def _stream(
+        self, run_id: str, given: Any, generations: int, live: SystemDNA | None = None
+    ) -> Iterator[Progress | EvolutionResult]:
         with self._database.lease(run_id):
-            yield from self._streamed(run_id, given, generations)
+            try:
+                if live is not None and "_runner" not in self.__dict__:
+                    self._compile_beside_scoring(run_id, live)
+                yield from self._runner.stream(run_id, given, generations, self._stop)
+            finally:
+                self._stop = Stop()
 
-    def _streamed(self, run_id: str, given: Any, generations: int) -> Iterator[Progress | EvolutionResult]:
-        services, config = self._services, self._config(run_id, generations)
-        self._foresee_stuck(run_id, config)
-        services.journal.set_status(run_id, "running")
-        services.gateway.ledger.give_up(run_id)  # calls of a process that died: this one is the run's only worker
-        seen: dict[str, Any] = dict(self._durable.get_state(config).values)
-        trials = services.journal.count_trials(run_id)
+    def _compile_beside_scoring(self, run_id: str, live: SystemDNA) -> None:
+        """LangGraph takes a second to be imported: the workers score the live genes meanwhile."""
         try:
-            for update in self._durable.stream(
-                given, config, stream_mode="updates", durability="sync", control=self._control
-            ):
-                for step, changed in update.items():
-                    # A node that changes nothing is told as None; an interrupt is no node.
-                    if step != "__interrupt__":
-                        seen |= changed or {}
-                        trials += len(seen.get("candidates", [])) if step == "trial" else 0
-                        yield self._progress(run_id, step, seen, trials)
-        except GraphDrained:
-            yield self._stopped(run_id, "interrupted", seen)
-            return
-        except Exception:
-            services.journal.set_status(run_id, "failed")
+            with self._services.run(run_id).scored_early(live):
+                self._runner.compile()
+        except KeyboardInterrupt:
+            self._services.journal.set_status(run_id, "interrupted")
             raise
-        except (KeyboardInterrupt, GeneratorExit):
-            services.journal.set_status(run_id, "interrupted")
-            raise
-        finally:
-            self._control = RunControl()
-            services.gateway.ledger.give_up(run_id)
-        state = self._durable.get_state(config)
-        if state.tasks:
-            values = [pause.value for task in state.tasks for pause in task.interrupts]
-            spent = next((value for value in values if isinstance(value, dict) and "budget" in value), None)
-            if spent is None:
-                yield self._stopped(run_id, "waiting", seen)
-            else:
-                yield self._stopped(run_id, "budget", seen | {"message": f"{spent['budget']} {spent['hint']}"})
-            return
-        # Recorded here too: a process that died after its report was stored and before the checkpoint is resumed
-        # without another report.
-        summary = state.values["summary"]
-        services.journal.set_status(run_id, summary["status"], summary)
-        yield self._result(summary)
-
-    def _foresee_stuck(self, run_id: str, config: RunnableConfig) -> None:
-        """Meet a step that this run died in again and again as an incident, instead of dying in it once more."""
-        services = self._services
-        services.foreseen = nothing_foreseen
-        if services.journal.run(run_id).status != "running":
-            return
-        at = self._durable.get_state(config)
-        times = services.journal.resumed(run_id, str(at.config["configurable"].get("checkpoint_id")))
-        if times > MAX_ATTEMPTS and at.next:
-            services.foreseen = stuck_at(at.next[0], times)
-
-    def _progress(self, run_id: str, step: str, seen: Mapping[str, Any], trials: int) -> Progress:
-        services = self._services
-        spend = 0 if services.gateway.local else services.gateway.ledger.run_spend(run_id).micro_usd
-        return Progress(
-            run_id=run_id,
-            step=step,
-            generation=min(seen.get("generation", 0), seen.get("generations", 0)),
-            generations=seen.get("generations", 0),
-            fitness=seen.get("fitness"),
-            baseline_fitness=(seen.get("start") or {}).get("fitness"),
-            trials=trials,
-            evaluations=services.run(run_id).scorer.used,
-            cost_usd=spend / MICRO,
-            dna_generation=(seen.get("head") or {}).get("generation"),
-        )
-
-    def _stopped(self, run_id: str, status: RunStatus, seen: Mapping[str, Any]) -> EvolutionResult:
-        """Record a run that did not reach its report, and return what is known of it."""
-        services = self._services
-        waiting = [a for a in services.approvals.listed(self.app, pending_only=True) if a.run_id == run_id]
-        summary = summed_up(services, cast(EvolutionState, {**seen, "run_id": run_id})) | {"status": status}
-        services.journal.set_status(run_id, status, summary)
-        return self._result(summary, waiting[0] if waiting else None)
-
-    def _result(self, summary: Mapping[str, Any], approval: Approval | None = None) -> EvolutionResult:
-        before = self._services.snapshot(summary["baseline_generation"])
-        after = self._services.snapshot(summary["dna_generation"])
-        promoted = self._services.journal.promoted(summary["run_id"])
-        confidence = min((trial.evidence["confidence"] for trial in promoted), default=None)
-        return EvolutionResult(**summary, confidence=confidence, changes=gene_changes(before, after), approval=approval)
 
 
 def _check_whole(name: str, value: Any, *, least: int) -> None:

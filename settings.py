@@ -20,6 +20,8 @@ from pydantic_settings import (
 
 from .errors import InvalidSetting
 
+DEFAULT_GENERATIONS = 10
+"""How many generations a run has at most, where nobody says otherwise."""
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from langchain.agents.middleware import ModelResponse
 from langchain_core.messages import AIMessage
 
 from ..errors import MalformedAnswer
+from .dialogue import Said
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 """What Bedrock takes: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolUseBlock.html"""
 
 
-def checked(response: ModelResponse[Any]) -> ModelResponse[Any]:
+def checked(response: Said) -> Said:
     """Return a model's response as it is.
 
     Raises:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from ..clock import Clock
-from .failures import CALL_FAILURES, Failure, FailureKind, Healing, Step, Target, classify
+from .classification import CALL_FAILURES, classify
+from .failures import Failure, FailureKind, Healing, Step, Target
 
 Answer = TypeVar("Answer")
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from langchain.agents.middleware import ModelResponse
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from pydantic import ValidationError
 
 from ..errors import MalformedAnswer
 from .answers import checked
 from .attempts import Attempts, NoAnswer
-from .dialogue import Invoke
-from .failures import CALL_FAILURES, Failure, Target, classify
+from .classification import CALL_FAILURES, classify
+from .dialogue import Invoke, Said
+from .failures import Failure, Target
 from .metering import metered
 from .models.prices import Tokens
 from .money.ledger import Hold
+from .plain_messages import answer_in, plain, request_hash
 from .prompt_size import half_of, most_tokens, shrunk
-from .recorded import RecordedCall, plain, request_hash
+from .protocol import STAND_IN
+from .recorded import RecordedCall
 from .routing.performance import estimate
 from .routing.router import Choice
 from .routing.task import TaskContext
-from .stand_in import STAND_IN
 
 if TYPE_CHECKING:
     from .gateway import ModelGateway, ModelTask
@@ -79,7 +80,7 @@ class Conversation:
         """Why that model is asked first; empty for the stand-in."""
         return self._reasons.get(self.model, "")
 
-    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
+    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke[Said]) -> Said:
         """Make one model call.
 
         Args:
@@ -100,12 +101,12 @@ class Conversation:
         except MalformedAnswer as error:
             self._note(RecordedCall(self._asked, local, request, malformed=error.message))
             raise
-        answer = next(message for message in response.result if isinstance(message, AIMessage))
+        answer = answer_in(response)
         model = str(answer.response_metadata.get("model_name") or self.model)
         self._note(RecordedCall(model, local, request, plain(answer)))
         return response
 
-    def _answer(self, system: Sequence[BaseMessage], given: list[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
+    def _answer(self, system: Sequence[BaseMessage], given: list[AnyMessage], invoke: Invoke[Said]) -> Said:
         if self.local:
             return invoke(self._gateway.stand_in, given, {})
         attempts = Attempts(
@@ -180,8 +181,8 @@ class Conversation:
         return True
 
     def _once(
-        self, target: Target, system: Sequence[BaseMessage], messages: list[AnyMessage], invoke: Invoke
-    ) -> ModelResponse[Any]:
+        self, target: Target, system: Sequence[BaseMessage], messages: list[AnyMessage], invoke: Invoke[Said]
+    ) -> Said:
         """Make one attempt: reserve, call and settle."""
         gateway, began_s = self._gateway, self._gateway.clock.monotonic_s()
         self._asked = target.model

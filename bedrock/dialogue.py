@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-from langchain.agents.middleware import ModelResponse
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, BaseMessage
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .recorded import RecordedCall
 
-Invoke = Callable[[BaseChatModel, list[AnyMessage], dict[str, Any]], ModelResponse[Any]]
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AnyMessage, BaseMessage
+
+
+class Response(Protocol):
+    """What a model was made to say: its answer, and whatever else its caller adds."""
+
+    @property
+    def result(self) -> Sequence[BaseMessage]:
+        """Messages, the model's answer among them."""
+        ...
+
+
+Said = TypeVar("Said", bound=Response)
+Invoke: TypeAlias = "Callable[[BaseChatModel, list[AnyMessage], dict[str, Any]], Said]"
 """Sends messages to a model, with settings of the call."""
 
 
@@ -33,7 +44,7 @@ class Dialogue(Protocol):
         """The answers so far, the unreadable ones among them."""
         ...
 
-    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
+    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke[Said]) -> Said:
         """Make one model call."""
         ...
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..clock import Clock
 from ..errors import InvalidSetting, ModelCallFailed
 from ..settings import AGENTS, Settings
-from .aws.session import BedrockSession
-from .conversation import Conversation
 from .dialogue import Dialogue
 from .failures import Healing, Target
 from .models.catalog import Catalog
 from .models.prices import Tokens
 from .money.ledger import Ledger
-from .prompt_size import most_tokens
+from .routing.optimizer import CostOptimizer
 from .routing.performance import ModelPerformanceTracker
 from .routing.router import Choice, ModelRouter
 from .routing.task import TaskContext
-from .stand_in import StandIn
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+
+    from .aws.session import BedrockSession
+    from .conversation import Conversation
+    from .local_conversation import LocalConversation
 
 _LIKELY_OUTPUT_TOKENS = 1024
 """What an answer is expected to have when models are compared; the reservation covers what it may have at most."""
@@ -78,7 +81,6 @@ class ModelGateway:
         clock: Measures latency and the time for taking over.
         healing: Decides about attempts.
         tracker: Learns which models do well.
-        router: Ranks models for a task.
         catalog: Knows the models.
         session: Builds Bedrock models; None when the stand-in answers everything.
 
@@ -96,7 +98,6 @@ class ModelGateway:
         clock: Clock,
         healing: Healing,
         tracker: ModelPerformanceTracker,
-        router: ModelRouter,
         catalog: Catalog,
         session: BedrockSession | None,
     ) -> None:
@@ -106,33 +107,48 @@ class ModelGateway:
         self.clock = clock
         self.healing = healing
         self.tracker = tracker
-        self.router = router
         self.catalog = catalog
         self.takeover_s = settings.takeover_s
-        self.stand_in = StandIn()
-        if session is not None:
-            self._check_models()
+        self._check_models()
 
     @property
     def local(self) -> bool:
         """Whether the stand-in answers everything."""
         return self._session is None
 
-    def open(self, task: ModelTask, messages: Sequence[BaseMessage]) -> Conversation:
+    @cached_property
+    def router(self) -> ModelRouter:
+        """Ranks models for a task; made where models are called, since it looks up what each of them costs."""
+        return ModelRouter(self.catalog, self._settings.models, CostOptimizer(self.catalog))
+
+    @cached_property
+    def stand_in(self) -> BaseChatModel:
+        """The model that answers where no other does."""
+        from .stand_in import StandIn
+
+        return StandIn()
+
+    def open(self, task: ModelTask, messages: Sequence[BaseMessage]) -> Conversation | LocalConversation:
         """Open a conversation: choose the models for a task, once for all its calls.
 
         Args:
             task: What it is for.
             messages: The system prompt and the brief.
         """
-        local = self.local or task.local_only
+        if self.local or task.local_only:
+            from .local_conversation import LocalConversation
+
+            return LocalConversation(self.stand_in)
+        from .conversation import Conversation
+        from .prompt_size import most_tokens
+
         context = TaskContext.of(
             task.agent,
-            "" if local else messages[-1].text,
+            messages[-1].text,
             input_tokens=most_tokens(messages),
             output_tokens=min(_LIKELY_OUTPUT_TOKENS, self._settings.max_tokens),
         )
-        return Conversation(self, task, context, [] if local else self._ranked(task, context))
+        return Conversation(self, task, context, self._ranked(task, context))
 
     def targets(self, models: Sequence[str]) -> list[Target]:
         """Return every model in each region that it can be called from, model by model."""
@@ -194,6 +210,13 @@ class ModelGateway:
         return True
 
     def _check_models(self) -> None:
+        for model in self._settings.models:
+            self.catalog.card(model)
+        if not self.local:
+            _ = self.router  # refuses a model without a price
+            self._check_targets()
+
+    def _check_targets(self) -> None:
         pinned = [self._settings.pinned_model(agent) for agent in AGENTS]
         models = list(dict.fromkeys([*self._settings.models, *filter(None, pinned)]))
         for model in models:
@@ -202,9 +225,3 @@ class ModelGateway:
                 self.callable_id(Target(model, self._settings.home_region))  # raises, and says why
         for target in self.targets(models):
             self.catalog.cost_micro_usd(self.callable_id(target), Tokens(1, 1))
-
-
-def model_of(messages: Sequence[BaseMessage]) -> str:
-    """Return the model that wrote the newest answer of a conversation, as it names itself; empty if it does not."""
-    answer = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-    return str(answer.response_metadata.get("model_name", "")) if answer else ""

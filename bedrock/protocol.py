@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+STAND_IN = "stand-in"
+"""The name the stand-in signs its answers with, so that no record takes them for a model's."""
+
 READ_EVIDENCE = "read_evidence"
 PROPOSE_MUTATIONS = "propose_mutations"
 ADVICE = "Advice"

@@ -7,15 +7,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from typing import TYPE_CHECKING, Any
 
 from ..dna.database import Database
 from ..errors import IntegrityError
 
-_ABOUT_THE_WIRE = "ResponseMetadata"
-"""HTTP headers and the number of retries: nothing that an agent reads."""
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class RecordedCall:
     def document(self) -> str:
         """The record as it is stored: JSON, with empty fields left out."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return _spelled({name: value for name, value in fields.items() if value})
+        return spelled({name: value for name, value in fields.items() if value})
 
     @property
     def digest(self) -> str:
@@ -74,6 +72,8 @@ class RecordedCall:
         Raises:
             IntegrityError: The record holds none.
         """
+        from langchain_core.messages import AIMessage
+
         try:
             return AIMessage(**(self.response or {}))
         except (TypeError, ValueError) as error:
@@ -117,36 +117,7 @@ class RecordedCalls:
         return [RecordedCall.read(document) for (document,) in rows]
 
 
-def request_hash(system: Sequence[BaseMessage], messages: Sequence[BaseMessage]) -> str:
-    """Return the SHA-256 of what is asked: the words, the calls and the results, without ids drawn at random."""
-    asked = [_asked(message) for message in (*system, *messages)]
-    return hashlib.sha256(_spelled(asked, sort=True).encode()).hexdigest()
-
-
-def plain(message: AIMessage) -> dict[str, Any]:
-    """Return a message JSON-plain: what differs from an empty one, without ids drawn at random."""
-    metadata = {name: value for name, value in message.response_metadata.items() if name != _ABOUT_THE_WIRE}
-    fields: dict[str, Any] = {
-        "tool_calls": [{"name": call["name"], "args": call["args"], "id": call["id"]} for call in message.tool_calls],
-        "invalid_tool_calls": message.invalid_tool_calls,
-        "additional_kwargs": message.additional_kwargs,
-        "usage_metadata": message.usage_metadata,
-        "response_metadata": metadata,
-    }
-    told = {"content": message.content} | {name: value for name, value in fields.items() if value}
-    return dict(json.loads(_spelled(told)))
-
-
-def _asked(message: BaseMessage) -> list[Any]:
-    asked: list[Any] = [message.type, message.content]
-    if isinstance(message, AIMessage):
-        asked.append([[call["name"], call["args"], call["id"]] for call in message.tool_calls])
-    if isinstance(message, ToolMessage):
-        asked += [message.name, message.tool_call_id, message.status]
-    return asked
-
-
-def _spelled(value: Any, *, sort: bool = False) -> str:
+def spelled(value: Any, *, sort: bool = False) -> str:
     """Write JSON in ASCII: models say what no UTF-8 holds, and give numbers that no canonical JSON has."""
     return json.dumps(value, sort_keys=sort, separators=(",", ":"), default=_as_text)
 

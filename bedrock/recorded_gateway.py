@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from langchain.agents.middleware import ModelResponse
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
@@ -15,10 +14,12 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 from ..errors import MalformedAnswer, ReplayDiverged
-from .dialogue import Dialogue, Invoke
+from .dialogue import Dialogue, Invoke, Said
 from .gateway import Gateway, ModelTask
-from .recorded import RecordedCall, request_hash
-from .stand_in import STAND_IN, StandIn
+from .plain_messages import request_hash
+from .protocol import STAND_IN
+from .recorded import RecordedCall
+from .stand_in import StandIn
 
 Read = Callable[[str, str], Sequence[RecordedCall]]
 """Returns the answers on record of a run's step, such as `RecordedCalls.read`."""
@@ -123,7 +124,7 @@ class RecordedConversation:
         """The answers so far."""
         return self._given + (self._live.calls if self._live else [])
 
-    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke) -> ModelResponse[Any]:
+    def call(self, system: Sequence[BaseMessage], messages: Sequence[AnyMessage], invoke: Invoke[Said]) -> Said:
         """Give the next answer on record.
 
         Raises:

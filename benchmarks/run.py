@@ -123,20 +123,38 @@ def audit(*, short: bool) -> Part:
 
 
 def startup(*, short: bool) -> Part:
-    """Measure how long the command line and the public names take to be there."""
+    """Measure how long the command line, the public names and the demo's first trial take to be there."""
     repeats = 3 if short else 11
     installed = Path(sys.executable).with_name("bedrock-evolution")
     command = [str(installed)] if installed.exists() else [sys.executable, "-c", COMMAND]
-    help_s = [_timed([*command, "--help"]) for _ in range(repeats)]
     names = "import bedrock_evolution as b; [getattr(b, name) for name in b.__all__]"
-    bare_s = [_timed([sys.executable, "-c", "pass"]) for _ in range(repeats)]
+    help_s = [_timed([*command, "--help"]) for _ in range(repeats)]
     import_s = [_timed([sys.executable, "-c", names]) for _ in range(repeats)]
-    middle, least, full = (statistics.median(times) for times in (help_s, bare_s, import_s))
+    trials = [_first_trial() for _ in range(3)]
+    first_s = [seconds for seconds, _ in trials]
+    middle, full, first = (statistics.median(times) for times in (help_s, import_s, first_s))
+    memory_mb = statistics.median(memory for _, memory in trials)
     rows = [
-        Row("(i) bedrock-evolution --help, whole process", f"{middle:.3f} s", "≤ 0.3 s", middle <= 0.3),
-        Row("    import of every public name, without Python's own start", f"{full - least:.2f} s"),
+        Row("(h) bedrock-evolution --help, whole process", f"{middle:.3f} s", "≤ 0.3 s", middle <= 0.3),
+        Row("(h) import of every public name, whole process", f"{full:.3f} s", "≤ 0.5 s", full <= 0.5),
+        Row("(h) first trial of the demo, from the start of its process", f"{first:.2f} s", "≤ 4 s", first <= 4),
+        Row("    peak memory by then", f"{memory_mb:.0f} MB"),
     ]
-    return Part(rows, {"help_s": help_s, "python_s": bare_s, "import_s": import_s})
+    return Part(rows, {"help_s": help_s, "import_s": import_s, "first_trial_s": first_s, "memory_mb": memory_mb})
+
+
+def _first_trial() -> tuple[float, float]:
+    """Begin the demonstration as `make demo` does; return the seconds until its first trial, and its peak memory."""
+    script = (
+        "import resource, sys; from bedrock_evolution.graph.loading import load_app;"
+        "app = load_app(sys.argv[1]).using(store=sys.argv[2], model='local');"
+        "next(item for item in app.stream(15, seed=1) if item.step == 'trial');"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"sqlite:///{folder}/bench.db"
+        out, wall_s = _child(["-c", script, str(EXAMPLES / "support_router" / "app.py:evolution"), store])
+    return wall_s, float(out)
 
 
 def demo(*, short: bool) -> Part:

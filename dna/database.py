@@ -9,12 +9,13 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
-
-from sqlite_utils import Database as Tables
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError, UsageError
 from .commit_points import CommitPoint, Reached, unwatched
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database as Tables
 
 APPLICATION_ID = 0x42_45_56_4F
 """Marks our files (SQLite's `application_id` header field): "BEVO"."""
@@ -257,6 +258,8 @@ class Database:
     @contextmanager
     def tables(self) -> Iterator[Tables]:
         """Create tables and indexes inside a transaction, with sqlite-utils."""
+        from sqlite_utils import Database as Tables
+
         with self.transaction("tables") as connection:
             yield Tables(connection, execute_plugins=False)
 

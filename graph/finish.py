@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..bedrock.stand_in import STAND_IN
+from ..bedrock.protocol import STAND_IN
 from ..dna.events import EventDraft
 from ..dna.genome import SystemDNA
 from ..errors import BudgetExhausted, EvaluationFailed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from langgraph.types import Command
@@ -15,48 +14,13 @@ from .replay import Replay
 from .replaying.alternatives import Alternative, alternative_of
 from .replaying.recorded_scores import Application
 from .replaying.recording import RunRecording, read_recording
+from .replaying.reports import ForkReport, Outcome
 from .replaying.scratch import Scratch
 
 __all__ = ["Alternative", "ForkReport", "Outcome", "alternative_of", "fork"]
 
 _OUTCOMES = ("applied", "rejected", "deferred", "lost", "trialled")
 _FORK = "fork"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one generation, on record and in the fork; None where there is no such generation."""
-
-    generation: int
-    recorded: str | None
-    forked: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ForkReport:
-    """What would have happened.
-
-    Args:
-        run_id: The run that was forked.
-        at: The first generation that was done otherwise.
-        outcomes: What became of each generation from then on.
-        recorded_dna: Checksum of the DNA that the run ended with.
-        forked_dna: Checksum of the DNA that the fork ended with.
-        recorded_fitness: Its validation fitness when it was promoted; None where it never was.
-        forked_fitness: The same in the fork.
-        genes: The gene values the fork ended with.
-        stopped: Why the fork could not go on to its end; empty if it did.
-    """
-
-    run_id: str
-    at: int
-    outcomes: tuple[Outcome, ...]
-    recorded_dna: str
-    forked_dna: str
-    recorded_fitness: float | None
-    forked_fitness: float | None
-    genes: dict[str, Any]
-    stopped: str
 
 
 def fork(

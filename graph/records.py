@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..agents.agent import Answer, Reply
+from ..agents.agent import Reply
+from ..agents.role import Answer
 from ..dna.events import EventDraft
 from ..dna.mutation import Mutation
 from ..fitness.journal import TrialRecord

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from .records import incident_name, key_of
 from .replaying.differences import Difference, first_difference
 from .replaying.final_comparison import compared_at_the_end
 from .replaying.recording import RunRecording, read_recording
+from .replaying.reports import ReplayReport
 from .replaying.scratch import Scratch
 from .replaying.transitions import Leg, Transition
 from .state import EvolutionState
@@ -35,25 +35,6 @@ _INCIDENT_FIELDS = ("kind", "node", "attempts", "message", "hint")
 _OUTSIDE_KINDS = ("storage", "stuck", "integrity", "other")
 _OUTSIDE_MESSAGES = ("the executor ", "evaluations that timed out hold ", "the event loop of the evaluator ")
 """Incidents whose cause is not on record, by kind or by how their message begins: they are met where they were met."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayReport:
-    """What a replay did, and the first thing that differs from the record; None if nothing does."""
-
-    run_id: str
-    steps: int
-    events: int
-    model_calls: int
-    evaluations: int
-    dna_checksum: str
-    seconds: float
-    difference: Difference | None
-
-    @property
-    def identical(self) -> bool:
-        """Whether every step, decision and event, and the DNA, came out as they are on record."""
-        return self.difference is None
 
 
 def replay(database: Database, run_id: str) -> ReplayReport:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..agents.advisor import EvolutionAdvisor
 from ..agents.cost_governor import CostGovernor
@@ -31,8 +31,6 @@ from ..fitness.cases import Cases
 from ..fitness.evaluator import Evaluator
 from ..fitness.journal import Journal, TrialRecord
 from ..fitness.panels import Panels, plan_panels
-from ..fitness.promotion import PromotionRule
-from ..fitness.racing import HeadScores, Race
 from ..fitness.scorer import Scorer
 from ..fitness.workers import Workers, beside
 from ..governance.approvals import Approvals
@@ -41,12 +39,15 @@ from ..governance.autonomy import AutonomyController
 from ..governance.feedback import FeedbackQueue, Remark
 from ..governance.safe_mode import SafeMode
 from ..settings import Budget, Settings
-from .state import EvolutionState
+
+if TYPE_CHECKING:
+    from ..fitness.racing import HeadScores, Race
+    from .state import EvolutionState
 
 _KEPT_SNAPSHOTS = 64
 
 
-Foreseen = Callable[[str, EvolutionState], dict[str, Any] | None]
+Foreseen: TypeAlias = "Callable[[str, EvolutionState], dict[str, Any] | None]"
 
 
 def nothing_foreseen(node: str, state: EvolutionState) -> dict[str, Any] | None:  # noqa: ARG001  # what a foresight is given
@@ -190,6 +191,9 @@ class Services:
 
     def run(self, run_id: str) -> RunContext:
         """Return the context of a run that has begun."""
+        from ..fitness.promotion import PromotionRule
+        from ..fitness.racing import Race
+
         if run_id not in self._runs:
             record = self.journal.run(run_id)
             panels = self.panels(seed=record.seed, max_evaluations=record.request["planned_evaluations"])

@@ -115,7 +115,7 @@ def tend(app: Evolution) -> None:
         if known[0].status == "done":
             # Its process may have died between the report and the graph's last checkpoint. Whoever resumes it then
             # brings the graph to its end, without another report.
-            if app._durable.get_state({"configurable": {"thread_id": known[0].run_id}}).next:
+            if app._runner.graph.get_state({"configurable": {"thread_id": known[0].run_id}}).next:
                 app.resume(known[0].run_id, progress=False)
             return
         if known[0].status == "waiting":
@@ -165,7 +165,7 @@ def told(app: Evolution) -> Told:
     seen: Told = {name: [list(row) for row in app._database.rows(query)] for name, query in TABLES.items()}
     seen["audit"] = [list(report.problems), report.checked, report.head, report.signed, report.unsigned]
     [[run_id, *_]] = seen["runs"]
-    state = app._durable.get_state({"configurable": {"thread_id": run_id}})
+    state = app._runner.graph.get_state({"configurable": {"thread_id": run_id}})
     seen["state"] = [list(state.next), json.loads(json.dumps(state.values))]
     return json.loads(json.dumps(seen))
 

@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("tools", "prompts"), 5),
     "agents": 6,
     **dict.fromkeys(("graph", "monitoring"), 7),
-    **dict.fromkeys(("__init__", "evolution", "results", "progress"), 8),
+    **dict.fromkeys(("__init__", "evolution", "progress", "results", "running", "stop"), 8),
     **dict.fromkeys(("cli", "cloud", "testing"), 9),
 }
 OUTSIDE = {"tests", "cassettes", "examples", "benchmarks", "docs", "infra", "build", "dist"}

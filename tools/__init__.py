@@ -1,1 +1,1 @@
-"""The LangChain tools that agents call: thin, each over one function of a lower floor."""
+"""The tools that agents call: thin, each over one function of a lower floor."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from langchain.tools import ToolRuntime, tool
 from pydantic import AfterValidator, BaseModel, Field
 
 from ..bedrock import protocol
-from ..bedrock.gateway import model_of
-from ..bedrock.stand_in import STAND_IN
+from ..bedrock.protocol import STAND_IN
 from ..dna.canonical import storable
 from ..errors import InvalidMutation
 from .desk import AdvisorDesk
+from .tool import Tool
 
 Text = Annotated[str, AfterValidator(storable)]
 Count = Annotated[int, Field(ge=0, le=1000)]
+
+
+class Wanted(BaseModel):
+    """How much of the evidence an advisor wants to read."""
+
+    trials: Count
+    failures: Count
 
 
 class ProposedMutation(BaseModel):
@@ -31,28 +38,23 @@ class ProposedMutation(BaseModel):
     feedback: list[int] = Field(default_factory=list, description="Numbers of the remarks it answers.")
 
 
-# Descriptions are given, not taken from docstrings: they go over the wire, and Python 3.13 indents docstrings anew.
-@tool(
-    protocol.READ_EVIDENCE,
-    description="Read the newest trials of this run, and feedback on failed training cases by the gene it blames."
-    " 10 trials and 20 pieces of feedback are plenty for a first look.",
-)
-def read_evidence(trials: Count, failures: Count, runtime: ToolRuntime[AdvisorDesk]) -> str:
+class Proposed(BaseModel):
+    """Candidates, best first."""
+
+    proposals: list[ProposedMutation]
+
+
+def _evidence(desk: AdvisorDesk, wanted: Wanted) -> str:
     """Read the newest trials of a run and feedback on failed training cases."""
-    evidence = runtime.context.evidence(trials, failures)
-    runtime.context.remarks.update(remark["number"] for remark in evidence["feedback"] if "number" in remark)
+    evidence = desk.evidence(wanted.trials, wanted.failures)
+    desk.remarks.update(remark["number"] for remark in evidence["feedback"] if "number" in remark)
     return json.dumps(evidence, ensure_ascii=False)
 
 
-@tool(
-    protocol.PROPOSE_MUTATIONS,
-    description="Propose candidates for trial, best first, all in one call."
-    " Each is accepted with an id or rejected with the reason.",
-)
-def propose_mutations(proposals: list[ProposedMutation], runtime: ToolRuntime[AdvisorDesk]) -> str:
+def _verdicts(desk: AdvisorDesk, proposed: Proposed) -> str:
     """Admit candidates to the desk, or say why not."""
-    proposer = STAND_IN if model_of(runtime.state["messages"]) == STAND_IN else "model"
-    return json.dumps([_admitted(proposal, runtime.context, proposer) for proposal in proposals], ensure_ascii=False)
+    proposer = STAND_IN if desk.conversation.calls[-1].model == STAND_IN else "model"
+    return json.dumps([_admitted(proposal, desk, proposer) for proposal in proposed.proposals], ensure_ascii=False)
 
 
 def _admitted(proposal: ProposedMutation, desk: AdvisorDesk, proposer: str) -> dict[str, str]:
@@ -80,4 +82,19 @@ def _admitted(proposal: ProposedMutation, desk: AdvisorDesk, proposer: str) -> d
     return {"id": proposal_id}
 
 
-ADVISOR_TOOLS = [read_evidence, propose_mutations]
+ADVISOR_TOOLS: Sequence[Tool[AdvisorDesk, Any]] = (
+    Tool(
+        protocol.READ_EVIDENCE,
+        "Read the newest trials of this run, and feedback on failed training cases by the gene it blames."
+        " 10 trials and 20 pieces of feedback are plenty for a first look.",
+        Wanted,
+        _evidence,
+    ),
+    Tool(
+        protocol.PROPOSE_MUTATIONS,
+        "Propose candidates for trial, best first, all in one call."
+        " Each is accepted with an id or rejected with the reason.",
+        Proposed,
+        _verdicts,
+    ),
+)

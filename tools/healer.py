@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from langchain.tools import ToolRuntime, tool
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from ..bedrock import protocol
 from ..healing.incident import Action
 from .desk import HealerDesk
 from .reports import read_incident
+from .tool import Nothing, Tool
 
 
-@tool(protocol.RETRY_STEP, description="Run the failed step again.")
-def retry_step(runtime: ToolRuntime[HealerDesk]) -> str:
-    """Choose to run the failed step again."""
-    return _chosen("retry", runtime.context)
-
-
-@tool(protocol.ROLL_BACK, description="Make the newest genes live again that were stable.")
-def roll_back(runtime: ToolRuntime[HealerDesk]) -> str:
-    """Choose to go back to genes that were stable."""
-    return _chosen("rollback", runtime.context)
-
-
-@tool(protocol.STOP_RUN, description="Stop the run, so that a person looks.")
-def stop_run(runtime: ToolRuntime[HealerDesk]) -> str:
-    """Choose to stop the run."""
-    return _chosen("stop", runtime.context)
-
-
-def _chosen(action: Action, desk: HealerDesk) -> str:
+def _chosen(action: Action, desk: HealerDesk, nothing: Nothing) -> str:  # noqa: ARG001  # what every tool is given
     if action not in desk.allowed:
         return f"refused: allowed are {', '.join(desk.allowed)}"
     desk.action = action
     return "accepted"
 
 
-HEALER_TOOLS = [read_incident, retry_step, roll_back, stop_run]
+HEALER_TOOLS: Sequence[Tool[Any, Nothing]] = (
+    read_incident,
+    Tool(protocol.RETRY_STEP, "Run the failed step again.", Nothing, partial(_chosen, "retry")),
+    Tool(
+        protocol.ROLL_BACK, "Make the newest genes live again that were stable.", Nothing, partial(_chosen, "rollback")
+    ),
+    Tool(protocol.STOP_RUN, "Stop the run, so that a person looks.", Nothing, partial(_chosen, "stop")),
+)

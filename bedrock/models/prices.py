@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-
-from langchain_core.messages.ai import UsageMetadata
+from typing import TYPE_CHECKING
 
 from ...errors import UnknownPrice
 from ...settings import MICRO, ModelPrice
 from .model_ids import ModelId
+
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The stand-in: what answers when no language model does, and how it searches."""
 
-from .chat_model import STAND_IN, StandIn
+from ..protocol import STAND_IN
+from .chat_model import StandIn
 
 __all__ = ["STAND_IN", "StandIn"]

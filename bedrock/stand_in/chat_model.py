@@ -25,12 +25,11 @@ from threadpoolctl import ThreadpoolController
 from ...dna.genes import Gene
 from ...errors import ModelCallFailed
 from .. import protocol
+from ..protocol import STAND_IN
 from .ranking import compared
 from .remark_reader import remarks_answered
 from .search import Ancestor, Feedback, Proposal, Remark, propose
 
-STAND_IN = "stand-in"
-"""The name it signs its answers with, so that no record takes them for a model's."""
 TRIALS_READ = 72
 FAILURES_READ = 400
 _RETRY_LIMIT = 2

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ...errors import UsageError
 from ...governance.approvals import Verdict
 from ...settings import Autonomy, Safety, Settings
-from .scratch import settings_of
+from .bound_settings import settings_of
 
 _ANSWERS: Mapping[str, Verdict] = {"approve": "approve", "reject": "reject"}
 _PLAIN = ("alpha", "candidates", "max_failed_trials")

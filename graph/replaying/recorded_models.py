@@ -13,9 +13,7 @@ from ...bedrock.money.ledger import Pressure, Spend
 from ...bedrock.money.sqlite_ledger import SQLiteLedger
 from ...bedrock.recorded import RecordedCall
 from ...bedrock.recorded_gateway import RecordedGateway
-from ...bedrock.routing.optimizer import CostOptimizer
 from ...bedrock.routing.performance import Evidence, ModelPerformanceTracker
-from ...bedrock.routing.router import ModelRouter
 from ...clock import Clock, CountedIds
 from ...dna.database import Database
 from ...errors import ReplayDiverged
@@ -119,14 +117,12 @@ def stand_in_gateway(settings: Settings, models: RecordedModels, database: Datab
         database: A scratch database.
         clock: The fork's.
     """
-    catalog = Catalog(settings.model_cards)
     return ModelGateway(
         settings,
         models.ledger,
         clock=clock,
         healing=CloudHealingStrategies(CircuitBreaker(database, clock), random.Random(0)),  # noqa: S311  # jitter
         tracker=models.tracker,
-        router=ModelRouter(catalog, settings.models, CostOptimizer(catalog)),
-        catalog=catalog,
+        catalog=Catalog(settings.model_cards),
         session=None,
     )

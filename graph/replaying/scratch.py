@@ -22,8 +22,9 @@ from ...fitness.journal import TrialRecord
 from ...governance.approvals import Approvals
 from ...governance.autonomy import AutonomyController
 from ...governance.safe_mode import SafeMode
-from ...settings import Autonomy, Budget, Safety, Settings
+from ...settings import Budget, Settings
 from ..services import Services, nothing_foreseen
+from .bound_settings import settings_of
 from .recorded_models import RecordedModels, stand_in_gateway
 from .recorded_scores import Application, RecordedScores, recorded_application
 from .recording import ALL_DNA, OUTSIDE, RunRecording, trials_of
@@ -183,21 +184,3 @@ class Scratch:
 
     def _approvals(self, settings: Settings) -> Approvals:
         return Approvals(self._database, self.store, self.clock, hours=settings.autonomy.approval_hours)
-
-
-def settings_of(request: Mapping[str, Any]) -> Settings:
-    """Return the settings a run was bound to; nothing is read from the surroundings.
-
-    Args:
-        request: What the run was bound to.
-    """
-    return Settings.model_construct(
-        alpha=request["alpha"],
-        candidates=request["candidates"],
-        advise_ahead=request["advise_ahead"],
-        max_failed_trials=request["max_failed_trials"],
-        model_attempts=request["model_attempts"],
-        model=request["model"],
-        autonomy=Autonomy(**request["autonomy"]),
-        safety=Safety(**request["safety"]),
-    )

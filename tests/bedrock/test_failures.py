@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 from langchain_aws import ChatBedrockConverse
 
-from bedrock_evolution.bedrock.failures import CALL_FAILURES, FailureKind, Target, classify
+from bedrock_evolution.bedrock.classification import CALL_FAILURES, classify
+from bedrock_evolution.bedrock.failures import FailureKind, Target
 from bedrock_evolution.clock import SystemClock
 from tests.support.bill import billed_micro_usd
 from tests.support.converse import ConverseRequest, Cut, Failure, Hang, Late, Message, Raw, Reply

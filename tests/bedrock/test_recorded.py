@@ -17,7 +17,8 @@ from bedrock_evolution.agents.decision import BedrockDecisionEngine
 from bedrock_evolution.agents.healer import SelfHealer
 from bedrock_evolution.bedrock.gateway import Gateway, ModelTask
 from bedrock_evolution.bedrock.money.ledger import Pressure
-from bedrock_evolution.bedrock.recorded import RecordedCall, RecordedCalls, plain, request_hash
+from bedrock_evolution.bedrock.plain_messages import plain, request_hash
+from bedrock_evolution.bedrock.recorded import RecordedCall, RecordedCalls
 from bedrock_evolution.bedrock.recorded_gateway import RecordedGateway
 from bedrock_evolution.bedrock.stand_in import STAND_IN
 from bedrock_evolution.dna.database import Database

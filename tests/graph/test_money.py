@@ -144,7 +144,7 @@ def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path
     before = ledger.reserve(run_id="before", agent="advisor", model=MODELS[0], micro_usd=305_000)
     ledger.settle(before, tokens=Tokens(1, 1), micro_usd=305_000)
     result = app.run(5, seed=1, progress=False)
-    states = [state.values for state in app._durable.get_state_history(app._config(result.run_id, 5))]
+    states = [state.values for state in app._runner.graph.get_state_history(app._runner.config(result.run_id, 5))]
     pressed = [state for state in states if share(state) >= 0.8]
     assert pressed, "the budget was made to fill"
     assert all("shorter_context" in state["measures"] for state in pressed)
@@ -158,7 +158,7 @@ def test_from_eighty_per_cent_on_work_gets_cheaper_and_it_is_said(tmp_path: Path
 def test_every_call_was_routed_by_what_its_checkpoint_holds(tmp_path: Path, endpoint: BedrockEndpoint) -> None:
     app = application(tmp_path, endpoint, clock=FixedClock(NOON), budget=Budget())
     result = app.run(5, seed=1, progress=False)
-    history = [state.values for state in app._durable.get_state_history(app._config(result.run_id, 5))]
+    history = [state.values for state in app._runner.graph.get_state_history(app._runner.config(result.run_id, 5))]
     known = [
         dict(routing) for routing in {repr(v["routing"]): v["routing"] for v in history if "routing" in v}.values()
     ]

@@ -306,20 +306,20 @@ def raw_files(folder: Path) -> str:
 def decoded_rows(store: Path, *, checkpoints: bool) -> list[str]:
     """Return the rows of the tables of LangGraph, or of all others, with what is packed in them unpacked."""
 
-    def cell(value: Any, kind: Any) -> str:
-        if isinstance(value, bytes):
-            told = value.decode("latin-1")
-            return told + (repr(SERIALIZER.loads_typed((kind, value))) if kind.startswith(("msgpack", "json")) else "")
-        return str(value)
+    def cell(row: sqlite3.Row, column: str) -> str:
+        value = row[column]
+        if not isinstance(value, bytes):
+            return str(value)
+        packed = column in ("checkpoint", "value") and row["type"].startswith(("msgpack", "json"))
+        return value.decode("latin-1") + (repr(SERIALIZER.loads_typed((row["type"], value))) if packed else "")
 
     connection = sqlite3.connect(store)
     connection.row_factory = sqlite3.Row
     rows: list[str] = []
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         if (table in ("checkpoints", "writes")) is checkpoints:
-            for row in connection.execute(f'SELECT * FROM "{table}"'):
-                kind = row["type"] if "type" in row.keys() else ""  # noqa: SIM118  # the values are what `in` looks at
-                rows.append("\n".join(cell(value, kind) for value in tuple(row)))
+            found_rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()
+            rows += ["\n".join(cell(row, column) for column in row.keys()) for row in found_rows]  # noqa: SIM118  # `in` gives values
     connection.close()
     return rows
 
@@ -383,7 +383,7 @@ def test_a_secret_in_a_checkpoint_is_found(tmp_path: Path, serializer: Serialize
     connection.close()
     [row] = decoded_rows(tmp_path / "store.db", checkpoints=True)
     assert found(set(CANARIES), row) == {CANARIES[2]}
-    assert found(set(CANARIES), raw_files(tmp_path)) == {CANARIES[2]}
+    assert found(set(CANARIES), raw_files(tmp_path)) == (set() if serializer is SERIALIZER else {CANARIES[2]})
 
 
 def test_a_secret_beside_the_message_of_a_log_record_is_found() -> None:

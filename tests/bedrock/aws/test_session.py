@@ -18,7 +18,8 @@ from langchain_core.tools import tool
 from bedrock_evolution.bedrock.aws.credential_failures import NoUsableCredentials
 from bedrock_evolution.bedrock.aws.credentials import signing_session
 from bedrock_evolution.bedrock.aws.session import BedrockSession, credentials_found
-from bedrock_evolution.bedrock.failures import CALL_FAILURES, FailureKind, classify
+from bedrock_evolution.bedrock.classification import CALL_FAILURES, classify
+from bedrock_evolution.bedrock.failures import FailureKind
 from bedrock_evolution.errors import EvolutionError, InvalidSetting
 from bedrock_evolution.settings import Settings
 from tests.support.bedrock_endpoint import BedrockEndpoint

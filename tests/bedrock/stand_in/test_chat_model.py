@@ -14,15 +14,16 @@ from bedrock_evolution.bedrock.protocol import brief_with
 from bedrock_evolution.bedrock.stand_in import StandIn
 from bedrock_evolution.errors import ModelCallFailed
 from bedrock_evolution.tools.advisor import ADVISOR_TOOLS
+from bedrock_evolution.tools.for_models import for_models
 from bedrock_evolution.tools.healer import HEALER_TOOLS
 from bedrock_evolution.tools.reports import read_candidate, read_degradation, read_spend
 from tests.support.stage import ALTERNATIVES, CANDIDATE, DEGRADATION, DNA, EVIDENCE, INCIDENT
 
-ADVISOR = [*ADVISOR_TOOLS, Advice]
-DECISION = [read_candidate, DecisionResult]
-DIAGNOSIS = [read_degradation, RootCause]
-HEALER = [*HEALER_TOOLS, HealingPlan]
-GOVERNOR = [read_spend, CostMeasures]
+ADVISOR = [*for_models(ADVISOR_TOOLS), Advice]
+DECISION = [*for_models([read_candidate]), DecisionResult]
+DIAGNOSIS = [*for_models([read_degradation]), RootCause]
+HEALER = [*for_models(HEALER_TOOLS), HealingPlan]
+GOVERNOR = [*for_models([read_spend]), CostMeasures]
 
 BRIEF = HumanMessage(
     brief_with(
@@ -228,7 +229,7 @@ def test_it_uses_no_tokens_and_says_that_it_is_no_language_model() -> None:
 
 def test_tools_of_no_role_are_refused() -> None:
     with pytest.raises(ModelCallFailed, match="knows no role with the tools"):
-        ask([read_spend], PLAIN_BRIEF)
+        ask(for_models([read_spend]), PLAIN_BRIEF)
 
 
 def test_a_conversation_without_a_brief_is_refused() -> None:
