@@ -10,8 +10,10 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from ..clock import derive_seed
+from ..dna.events import EvolutionEvent
 from ..dna.genome import SystemDNA
 from ..dna.mutation import Mutation
+from ..errors import InvalidMutation
 from ..fitness.journal import TrialRecord
 from ..fitness.scorer import genes_key
 from ..governance.feedback import Remark
@@ -64,9 +66,9 @@ def advise(services: Services, state: EvolutionState) -> dict[str, Any]:
     What is on record already is not asked again: the model's answer may be another one the next time.
     """
     known = services.store.event(services.app, key_of(state, "advised"))
-    if known is None:
-        ahead = services.store.event(services.app, key_of(state, AHEAD))
-        known = ahead if ahead is not None and ahead.data["head"] == state["head"]["checksum"] else None
+    if known is None and (ahead := services.store.event(services.app, key_of(state, AHEAD))) is not None:
+        unmoved = ahead.data["head"] == state["head"]["checksum"]
+        known = ahead if unmoved else _carried_over(services, state, ahead)
     if known is not None:
         return {"candidates": known.data["candidates"], "strategy": known.data["strategy"]}
     head, remarks = services.snapshot(state["head"]["generation"]), services.remarks()
@@ -98,19 +100,7 @@ def ask(
     order = [name for name in reply.answer.strategy.ordered() if name in desk.accepted]
     ordered = [desk.accepted[name] for name in dict.fromkeys([*order, *desk.accepted])]
     trials = [_trial(generation, slot, head, mutation) for slot, mutation in enumerate(ordered)]
-    advised = {
-        "candidates": [
-            {
-                "slot": trial.slot,
-                "mutation_id": trial.mutation,
-                "genes": sorted(trial.changes),
-                "origin": trial.about["origin"],
-                "rationale": trial.about["rationale"][:_RATIONALE_CHARS],
-            }
-            for trial in trials
-        ],
-        "strategy": reply.answer.model_dump(mode="json"),
-    }
+    advised = {"candidates": _in_short(trials), "strategy": reply.answer.model_dump(mode="json")}
     told = [remark.number for remark in remarks]
     analysis = reply.answer.analysis
     data = {**advised, "confidence": analysis.confidence, "remarks": told, "head": head.checksum}
@@ -135,6 +125,43 @@ def ask(
                 services.app, told, run_id=run_id, generation=generation, answers=_answers(told, desk)
             )
     return {**advised, "transcript": transcript(reply.messages)}
+
+
+def _carried_over(services: Services, state: EvolutionState, ahead: EvolutionEvent) -> EvolutionEvent | None:
+    """Propose for the live genes what was advised ahead for those before them; None if nothing is left of it.
+
+    The advisor was paid for these ideas, and a change of some genes is seldom worth less because another gene changed.
+    """
+    head, generation = services.snapshot(state["head"]["generation"]), state["generation"]
+    carried: list[Mutation] = []
+    for trial in services.journal.trials(state["run_id"], generation=generation):
+        try:
+            mutation = services.engine.propose(head, trial.changes, **trial.about)
+        except InvalidMutation:
+            continue  # the live genes are so by now, or are declared otherwise
+        if mutation not in carried and not _refusal(services, state, head, mutation):
+            carried.append(mutation)
+    if not carried:
+        return None
+    trials = [_trial(generation, slot, head, mutation) for slot, mutation in enumerate(carried)]
+    data = {"candidates": _in_short(trials), "strategy": ahead.data["strategy"], "head": head.checksum}
+    why = "it was advised before the live genes changed"
+    with services.database.transaction("advice.record"):
+        services.journal.propose(state["run_id"], generation, trials)
+        return services.store.append(event_of(services, state, "advised", why=why, actor="rule", data=data))
+
+
+def _in_short(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    return [
+        {
+            "slot": trial.slot,
+            "mutation_id": trial.mutation,
+            "genes": sorted(trial.changes),
+            "origin": trial.about["origin"],
+            "rationale": trial.about["rationale"][:_RATIONALE_CHARS],
+        }
+        for trial in trials
+    ]
 
 
 def _refusal(services: Services, state: EvolutionState, head: SystemDNA, mutation: Mutation) -> str:

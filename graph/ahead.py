@@ -24,8 +24,8 @@ def advised_ahead(services: Services, state: EvolutionState) -> Iterator[None]:
     """Ask for the next generation's candidates during a block, and wait for them at its end.
 
     The advisor is told what was known when the block began, so that what it answers depends on nothing that is measured
-    meanwhile, nor on how long that takes. What it proposes is for the live DNA of this generation: if that changes, it
-    is asked again in its turn. So it is where its call fails, or where people left feedback, which is answered once.
+    meanwhile, nor on how long that takes. If the live DNA changes, its proposals are carried over to the new one. It is
+    asked in its turn where its call fails, or where people left feedback, which is answered once.
 
     Args:
         services: The application.

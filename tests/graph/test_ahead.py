@@ -13,6 +13,7 @@ import pytest
 
 from bedrock_evolution import Budget, Evolution, EvolutionResult, Progress, Score
 from bedrock_evolution.clock import CountedIds, FixedClock
+from bedrock_evolution.fitness.journal import TrialRecord
 from bedrock_evolution.graph.replay import replay
 from bedrock_evolution.settings import Settings
 from tests.garden import garden, grow
@@ -58,15 +59,26 @@ def test_no_timing_changes_what_comes_of_it(tmp_path: Path) -> None:
     assert runs[0] == runs[1] == runs[2]
 
 
-def test_what_was_advised_for_other_genes_is_asked_again(tmp_path: Path) -> None:
+def test_what_was_advised_for_other_genes_is_carried_over(tmp_path: Path) -> None:
     app = thoughtful(tmp_path)
     result = app.run(GENERATIONS, seed=5, progress=False)
-    promoted = {int(key.split("/")[1]) for key, _ in told(app) if key.endswith("/applied")}
-    again = {int(key.split("/")[1]) for key, _ in told(app) if key.endswith("/advised")}
-    assert promoted - {GENERATIONS}, "the run shows nothing otherwise"
-    assert again == {1} | {generation + 1 for generation in promoted if generation < GENERATIONS}
-    trials = {t.parent_generation for t in app._services.journal.promoted(result.run_id)}
-    assert len(trials) == len(promoted), "each promotion is of genes that were proposed for what was live"
+    events = {event.key.removeprefix(f"{result.run_id}/"): event for event in app.store.events(app.app)}
+    promoted = [generation for generation in range(1, GENERATIONS) if f"{generation}/applied" in events]
+    assert promoted, "the run shows nothing otherwise"
+    assert {int(key.split("/")[0]) for key in events if key.endswith("/advised")} == {1, *(g + 1 for g in promoted)}
+    for generation in promoted:
+        ahead, carried = events[f"{generation + 1}/advised/ahead"], events[f"{generation + 1}/advised"]
+        live = app.store.snapshot(app.app, trials(app, result, generation + 1)[0].parent_generation)
+        assert (carried.actor, carried.model, carried.data["head"]) == ("rule", None, live.checksum)
+        assert live.checksum == events[f"{generation}/applied"].data["dna"] != ahead.data["head"]
+        named = [candidate["mutation_id"] for candidate in carried.data["candidates"]]
+        assert named == [trial.mutation for trial in trials(app, result, generation + 1)]
+        assert carried.data["strategy"] == ahead.data["strategy"]
+        assert set(named).isdisjoint(candidate["mutation_id"] for candidate in ahead.data["candidates"])
+
+
+def trials(app: Evolution, result: EvolutionResult, generation: int) -> list[TrialRecord]:
+    return app._services.journal.trials(result.run_id, generation=generation)
 
 
 def test_a_replay_does_the_same(tmp_path: Path) -> None:
