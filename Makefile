@@ -2,12 +2,12 @@
 PYTHON ?= python3
 SEED ?= 1
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	--config-settings editable_mode=strict -e
 # A strict editable install links single modules, so a new one needs a new install.
-MODULES := $(shell find . -name '*.py' -not -path './.venv/*' -not -path './tests/*' -not -path './build/*' | sort)
+MODULES := $(shell find . -name '*.py' -not -path './.venv*' -not -path './tests/*' -not -path './build/*' | sort)
 
-.PHONY: demo test test-fast lint types bench cassettes clean
+.PHONY: demo test test-fast lint types bench bench-peers cassettes clean
 
 demo: .venv/demo
 	@rm -f .bedrock-evolution/demo.db*
@@ -31,14 +31,18 @@ types: .venv/dev
 bench: .venv/dev
 	$(BIN)/python benchmarks/run.py
 
+# The tools we are measured against live in an environment of their own.
+bench-peers: .venv-peers/peers
+	.venv-peers/bin/python benchmarks/peers/run.py $(PEERS)
+
 cassettes: .venv/dev
 	$(BIN)/python -m tests.record_sessions
 
-.venv/bin/python:
+.venv/bin/python .venv-peers/bin/python: %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $*
 
-.venv/modules: $(MODULES) | .venv/bin/python
+.venv/modules .venv-peers/modules: %/modules: $(MODULES) | %/bin/python
 	@echo '$(MODULES)' | cmp -s - $@ || echo '$(MODULES)' > $@
 
 .venv/demo: pyproject.toml constraints.txt .venv/modules
@@ -49,5 +53,9 @@ cassettes: .venv/dev
 	$(INSTALL) '.[dev]'
 	@touch $@ .venv/demo
 
+.venv-peers/peers: pyproject.toml constraints.txt benchmarks/peers/requirements.txt .venv-peers/modules
+	$(INSTALL) '.[demo]' -r benchmarks/peers/requirements.txt matplotlib
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info .bedrock-evolution
+	rm -rf .venv .venv-peers build *.egg-info .bedrock-evolution
