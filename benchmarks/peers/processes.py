@@ -103,6 +103,13 @@ class Bench:
         yield
         self._bars.update(self._bar, advance=1, description=self._row)
 
+    @contextmanager
+    def out_of_the_way(self) -> Iterator[None]:
+        """Stop drawing, while a process draws its own progress."""
+        self._bars.stop()
+        yield
+        self._bars.start()
+
     def run(self, tool: str, **given: Any) -> Done:
         """Let a tool do a task from beginning to end."""
         with self.step(f"{tool}, {given['setting']}"), _task(given) as task:
