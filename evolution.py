@@ -230,9 +230,12 @@ class Evolution:
         # What cannot work is refused before a run is recorded: a budget that decides nothing, a damaged record.
         services.panels(seed=seed, max_evaluations=self.budget.max_evaluations)
         services.begin()
-        live = live_dna(services)
+        live_dna(services)
         run_id = services.ids.new("run")
-        services.open_run(run_id, seed=seed, request={"generations": generations})
+        # In one transaction: a replay takes what was live then for what was scored first.
+        with self._database.transaction("run.begin"):
+            services.open_run(run_id, seed=seed, request={"generations": generations})
+            live = services.store.head(self.app)
         given = {"run_id": run_id, "generations": generations, "seed": seed}
         yield from self._stream(run_id, given, generations, live)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, cast
 
@@ -17,7 +18,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from ..dna.database import Database
-from ..errors import EvolutionError, ReplayDiverged
+from ..dna.genome import SystemDNA
+from ..errors import EvaluationFailed, EvolutionError, ReplayDiverged
+from ..fitness.scorer import genes_key
 from .build import EvolutionGraph, build
 from .records import incident_name, key_of
 from .replaying.differences import Difference, first_difference
@@ -100,6 +103,7 @@ class Replay:
         self.writes = 0
         """Number of the event that is written next."""
         self._late = late
+        self._start: SystemDNA | None = scratch.head
         scratch.services.foreseen = self._foresee
         self.graph: EvolutionGraph = build(scratch.services, InMemorySaver())
 
@@ -216,6 +220,9 @@ class Replay:
     def _foresee(self, node: str, state: EvolutionState) -> dict[str, Any] | None:
         """Catch up before a step that the graph guards; tell of an incident whose cause is not on record."""
         self._catch_up()
+        start, self._start = self._start, None
+        if start is not None:
+            self._score_early(start)
         if node == "govern":
             following = self.recording.transitions[self.done : self.done + 1]
             self.scratch.models.remember(following[0].state if following else {})
@@ -227,6 +234,15 @@ class Replay:
             return None
         # In the order that the healer was told it in.
         return {name: met.data["incident"][name] for name in _INCIDENT_FIELDS}
+
+    def _score_early(self, start: SystemDNA) -> None:
+        """Score what was live when the run began, if that was done and other genes were live by its first step."""
+        genes = genes_key(start.values)
+        scored = any(key.genes == genes and key.part == "train" for key in self.recording.outcomes)
+        if scored and self.scratch.head.checksum != start.checksum:
+            # What went wrong with it nobody asked for.
+            with suppress(EvaluationFailed):
+                self.scratch.services.run(self.recording.run.run_id).race.head(start.values)
 
     def _last_events(self) -> Difference | None:
         """Do again what was written by a step that is not on record: its process ended, or it began to wait."""

@@ -12,6 +12,7 @@ import pytest
 from bedrock_evolution import Evolution, Score
 from bedrock_evolution.clock import CountedIds, FixedClock
 from bedrock_evolution.errors import BudgetExhausted
+from bedrock_evolution.graph.replay import replay
 from bedrock_evolution.running import Runner
 from bedrock_evolution.settings import Budget
 from tests.garden import garden, grow
@@ -64,3 +65,21 @@ def test_a_run_is_the_same_with_a_graph_that_is_compiled_before(tmp_path: Path, 
 def test_a_budget_that_is_too_small_is_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(BudgetExhausted, match="cannot decide anything"):
         garden(tmp_path, budget=Budget(max_evaluations=10)).run(1, progress=False)
+
+
+def test_a_replay_knows_what_was_scored_early_though_other_genes_were_live_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = Runner.compile
+
+    def compile_at_last(runner: Runner) -> None:
+        monkeypatch.setattr(Runner, "compile", compiled)
+        assert garden(tmp_path).run(3, seed=5, progress=False).dna_generation > 0
+        compiled(runner)
+
+    monkeypatch.setattr(Runner, "compile", compile_at_last)
+    app = garden(tmp_path)
+    result = app.run(2, seed=6, progress=False)
+    assert result.baseline_generation > 0, "another run changed the live genes before this one looked"
+    report = replay(app._database, result.run_id)
+    assert report.identical, str(report.difference)
