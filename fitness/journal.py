@@ -226,7 +226,8 @@ class Journal:
         """Whether these gene values were a candidate of an earlier generation."""
         return (
             self._database.row(
-                "SELECT 1 FROM trials WHERE run_id = ? AND genes = ? AND generation < ? LIMIT 1",
+                # The plus keeps SQLite from taking the primary key, which has all generations of the run.
+                "SELECT 1 FROM trials WHERE run_id = ? AND genes = ? AND +generation < ? LIMIT 1",
                 [run_id, genes, before],
             )
             is not None
