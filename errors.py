@@ -73,6 +73,28 @@ class StoreError(UsageError):
     """The store cannot be opened, is not ours, or is damaged."""
 
 
+class StoreUnavailable(StoreError):
+    """The store's service cannot be reached or used now; what is queued is sent when it can be.
+
+    Args:
+        message: What was wrong, and where.
+        hint: What to do next.
+        passing: Whether the same call may succeed a moment later.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str = "", passing: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
+
+
+class WriterFenced(StoreError):
+    """Another writer has taken over: another region was promoted, or the run goes on elsewhere."""
+
+    exit_code = ExitCode.FAILED
+
+
 class StaleParent(EvolutionError):
     """The live DNA changed since the mutation was made: compare-and-set lost, nothing was written."""
 

@@ -20,11 +20,8 @@ from .agents.decision import BedrockDecisionEngine
 from .agents.healer import SelfHealer
 from .bedrock.gateway import ModelGateway
 from .bedrock.models.catalog import Catalog
-from .bedrock.money.sqlite_ledger import SQLiteLedger
 from .bedrock.recorded import RecordedCalls
-from .bedrock.routing.performance import ModelPerformanceTracker
 from .clock import Clock, IdSource, RandomIds, SystemClock
-from .dna.anchor import HeadAnchor
 from .dna.database import Database
 from .dna.engine import MutationEngine
 from .dna.genes import BaseGene, GeneValue
@@ -42,6 +39,7 @@ from .governance.autonomy import AutonomyController, check_policies
 from .governance.feedback import FeedbackQueue, Remark
 from .governance.rollback import roll_back
 from .governance.safe_mode import SafeMode, SafeModeState
+from .governance.stores import OpenStore, open_store
 from .graph.live_dna import live_dna
 from .graph.replaying.recorded_scores import Application
 from .graph.services import Services
@@ -76,7 +74,7 @@ class Evolution:
         cases: The application's data: a list that is split 40/40/20 by a stable hash, or a mapping with `train`,
             `validation` and `test`. A single case is one deterministic objective.
         budget: Hard limits.
-        store: `sqlite:///path.db`; default from the settings.
+        store: `sqlite:///path.db`, or `s3://BUCKET/PREFIX?table=TABLE&region=REGION`; default from the settings.
         model: `bedrock`, or `local` for the stand-in; by default Bedrock where AWS credentials are found.
         executor: Any `concurrent.futures.Executor` to evaluate on; by default threads of our own.
         workers: Evaluations at once; by default the executor's size or the number of processors.
@@ -157,7 +155,7 @@ class Evolution:
             InvalidSetting: A setting is not allowed.
         """
         other = copy.copy(self)
-        for name in ("graph", "_runner", "_database", "_store", "_services", "_live"):
+        for name in ("graph", "_runner", "_opened", "_services", "_live"):
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
@@ -241,6 +239,7 @@ class Evolution:
 
     def stream_resumed(self, run_id: str, *, generations: int | None = None) -> Iterator[Progress | EvolutionResult]:
         """Go on with a run as `resume` does, and yield the progress after each step."""
+        self._fetch(run_id)
         record = self._services.journal.run(run_id)
         self._check_same(record)
         if generations is not None:
@@ -294,7 +293,8 @@ class Evolution:
             self._live.close()
         if "_runner" in self.__dict__:
             self._runner.close()
-        if "_database" in self.__dict__:
+        if "_opened" in self.__dict__:
+            self._store.close()
             self._database.close()
         self._workers.close()
 
@@ -414,13 +414,16 @@ class Evolution:
         return Runner(self._services)
 
     @cached_property
-    def _database(self) -> Database:
-        return Database.from_url(self.settings.store)
+    def _opened(self) -> OpenStore:
+        return open_store(self.settings, clock=self._clock, ids=self._ids)
 
-    @cached_property
+    @property
+    def _database(self) -> Database:
+        return self._opened.database
+
+    @property
     def _store(self) -> SQLiteDNAStore:
-        anchor = HeadAnchor.beside(self._database, anchor=self.settings.audit_anchor, key=self.settings.audit_key)
-        return SQLiteDNAStore(self._database, anchor)
+        return self._opened.store
 
     @cached_property
     def _live(self) -> LiveOutcomes:
@@ -432,7 +435,7 @@ class Evolution:
     @cached_property
     def _services(self) -> Services:
         settings, database = self.settings, self._database
-        ledger = SQLiteLedger(database, app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
+        ledger = self._opened.ledger(app=self.app, budget=self.budget, clock=self._clock, ids=self._ids)
         gateway = ModelGateway(
             settings,
             ledger,
@@ -441,12 +444,12 @@ class Evolution:
                 CircuitBreaker(database, self._clock),
                 random.Random(self._ids.new("jitter")),  # noqa: S311  # jitter is no secret
             ),
-            tracker=ModelPerformanceTracker(database, app=self.app, clock=self._clock),
+            tracker=self._opened.tracker(app=self.app, clock=self._clock),
             catalog=Catalog(settings.model_cards),
             session=self._session(),
         )
         attempts = settings.model_attempts
-        return Services(
+        services = Services(
             declared=self._declared,
             settings=settings,
             budget=self.budget,
@@ -471,6 +474,8 @@ class Evolution:
             clock=self._clock,
             ids=self._ids,
         )
+        self._store.watch_runs()
+        return services
 
     def _session(self) -> BedrockSession | None:
         if self.settings.model == "local":
@@ -484,6 +489,13 @@ class Evolution:
         return BedrockSession(self.settings)
 
     # -- running, inside
+
+    def _fetch(self, run_id: str) -> None:
+        """Bring a run here that another machine worked on: first what its rows are kept in, then the rows."""
+        if self._opened.regions is not None:
+            self._runner.compile()
+            self._store.watch_runs()
+            self._store.fetch_run(self.app, run_id)
 
     def _check_same(self, record: RunRecord) -> None:
         if record.app != self.app:
@@ -508,6 +520,7 @@ class Evolution:
                 yield from self._runner.stream(run_id, given, generations, self._stop)
             finally:
                 self._stop = Stop()
+                self._store.flush()
 
     def _compile_beside_scoring(self, run_id: str, live: SystemDNA) -> None:
         """LangGraph takes a second to be imported: the workers score the live genes meanwhile."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
+from .errors import UsageError
 from .fitness.journal import RunRecord, RunStatus
 from .governance.approvals import Approval
 from .graph.build import EvolutionGraph, build
@@ -33,27 +35,29 @@ class Runner:
 
     Args:
         services: The application.
+        checkpointer: Opens the checkpoints; by default those in the store's file.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, checkpointer: Callable[[], BaseCheckpointSaver[str]] | None = None) -> None:
         self._services = services
+        self._open = checkpointer or (lambda: open_checkpointer(services.database))
 
     @cached_property
     def graph(self) -> EvolutionGraph:
-        """The compiled graph, with its checkpoints in the store's file."""
+        """The compiled graph, with its checkpoints."""
         return build(self._services, self._checkpointer)
 
     @cached_property
-    def _checkpointer(self) -> SqliteSaver:
-        return open_checkpointer(self._services.database)
+    def _checkpointer(self) -> BaseCheckpointSaver[str]:
+        return self._open()
 
     def compile(self) -> None:
         """Compile the graph before it is needed, which takes a moment."""
         _ = self.graph
 
     def close(self) -> None:
-        """Close the checkpoints."""
-        if "_checkpointer" in self.__dict__:
+        """Close the checkpoints; those in the cloud are reached by clients that are not their own."""
+        if "_checkpointer" in self.__dict__ and isinstance(self._checkpointer, SqliteSaver):
             self._checkpointer.conn.close()
 
     def config(self, run_id: str, generations: int) -> RunnableConfig:
@@ -66,9 +70,17 @@ class Runner:
 
         A run has ended when its state has no tasks. `state.next` will not do: it is empty too when a process died after
         a task's writes were stored and before the checkpoint that takes them up.
+
+        Raises:
+            UsageError: The run has come some way, and its checkpoints are gone or elsewhere.
         """
         state = self.graph.get_state(self.config(record.run_id, generations))
         if not state.values:
+            if self._services.journal.count_trials(record.run_id):
+                raise UsageError(
+                    f"run {record.run_id} has no checkpoint to go on from: they have expired, or are kept elsewhere.",
+                    hint="Set `checkpoints` to what it was begun with, or start a new run from the live genes.",
+                )
             return {"run_id": record.run_id, "generations": generations, "seed": record.seed}
         if not state.tasks:
             return {"generations": generations}
@@ -85,6 +97,8 @@ class Runner:
         """
         services, config, control = self._services, self.config(run_id, generations), RunControl()
         stop.reaches(control.request_drain)
+        self.compile()
+        services.store.watch_runs()  # the tables of checkpoints are there by now
         self._foresee_stuck(run_id, config)
         services.journal.set_status(run_id, "running")
         services.gateway.ledger.give_up(run_id)  # calls of a process that died: this one is the run's only worker

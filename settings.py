@@ -184,6 +184,19 @@ class Settings(BaseSettings):
     model: ModelMode | None = None
     """`bedrock`, `local` (the stand-in), or None: Bedrock where AWS credentials are found."""
     store: str = "sqlite:///.bedrock-evolution/evolution.db"
+    """`sqlite:///path.db`, or `s3://BUCKET/PREFIX?table=TABLE&region=REGION` (`docs/cloud.md`)."""
+    work_dir: Path = Path(".bedrock-evolution")
+    """Folder in which a machine keeps its working copy of a cloud store, and what waits to be sent."""
+    store_timeout_s: float = Field(default=1.5, gt=0)
+    """Seconds that S3, DynamoDB and KMS may take to answer."""
+    aws_endpoints: dict[Region, Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(default_factory=dict)
+    """Where a region's S3, DynamoDB, KMS and CloudWatch are, if not at AWS's own addresses: an emulator, say."""
+    checkpoints: str = Field(default="store", pattern=r"^(store|dynamodb://\S+)$")
+    """`store` keeps a run's checkpoints with its records; `dynamodb://TABLE?region=REGION` in a table of their own
+    (`docs/checkpoints.md`)."""
+    metrics: Literal["off", "cloudwatch"] = "off"
+    """Where fitness, trials, spend and the like are measured (`docs/metrics.md`)."""
+    metrics_namespace: str = Field(default="BedrockEvolution", pattern=r"^[A-Za-z0-9_./#:-]{1,255}$")
     regions: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
         "us-east-1",
         "us-west-2",
@@ -232,6 +245,9 @@ class Settings(BaseSettings):
     only appending is allowed, it proves more."""
     audit_key: Path | None = None
     """File with the private Ed25519 key that signs them; made when missing, by default beside the store."""
+    audit_retain_days: int = Field(default=0, ge=0, le=36_500)
+    """Days for which what is sealed in a cloud store can be altered by nobody (S3 Object Lock, compliance mode); 0 for
+    a bucket without."""
 
     @classmethod
     def load(cls, *, near: Path | None = None, **given: Any) -> Settings:

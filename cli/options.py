@@ -11,34 +11,25 @@ if TYPE_CHECKING:
     from ..dna.sqlite import SQLiteDNAStore
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Store = Annotated[str | None, typer.Option(help="Store URL, sqlite:///path.db; default from the settings.")]
+Store = Annotated[str | None, typer.Option(help="Store URL: sqlite:///path.db or s3://BUCKET/PREFIX?table=…&region=….")]
 App = Annotated[str | None, typer.Option("--app", help="Name of the application, where the store holds several.")]
 By = Annotated[str, typer.Option("--by", help="Name of the person who answers for it.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 
 def open_store(url: str | None) -> tuple[Database, SQLiteDNAStore]:
-    """Open a store that exists, with its anchor.
+    """Open a store that exists.
 
     Raises:
         StoreError: It does not exist, or cannot be used.
         InvalidSetting: A setting is not allowed.
     """
-    from pathlib import Path
-
-    from ..dna.anchor import HeadAnchor
-    from ..dna.database import SCHEME, Database
-    from ..dna.sqlite import SQLiteDNAStore
-    from ..errors import StoreError
+    from ..clock import RandomIds, SystemClock
+    from ..governance.stores import open_store as opened
     from ..settings import Settings
 
-    settings = Settings.load()
-    url = url or settings.store
-    if url.startswith(SCHEME) and not Path(url.removeprefix(SCHEME)).expanduser().exists():
-        raise StoreError(f"there is no store {url}.", hint="Run an application first, or name its store with --store.")
-    database = Database.from_url(url)
-    anchor = HeadAnchor.beside(database, anchor=settings.audit_anchor, key=settings.audit_key)
-    return database, SQLiteDNAStore(database, anchor)
+    found = opened(Settings.load(store=url), clock=SystemClock(), ids=RandomIds(), existing=True)
+    return found.database, found.store
 
 
 def chosen_app(store: SQLiteDNAStore, name: str | None) -> str:

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,7 @@ class Database:
         Raises:
             StoreError: SQLite refused; nothing was written.
         """
+        waiting: list[Callable[[], None]] = []
         with self._lock:
             outer = self._depth == 0
             self._depth += 1
@@ -208,16 +209,22 @@ class Database:
             finally:
                 self._depth -= 1
             if outer:
-                self._finish()
+                waiting, self._afterwards = self._afterwards, []
+        for work in waiting:
+            work()
+
+    @property
+    def inside(self) -> bool:
+        """Whether a transaction or a snapshot of this object is under way."""
+        return self._connection.in_transaction
+
+    def alone(self) -> AbstractContextManager[Any]:
+        """Keep the other threads of this process from the file during a block; it may be entered again."""
+        return self._lock
 
     def afterwards(self, work: Callable[[], None]) -> None:
         """Do something once the transaction under way is stored; forget it if that is not."""
         self._afterwards.append(work)
-
-    def _finish(self) -> None:
-        waiting, self._afterwards = self._afterwards, []
-        for work in waiting:
-            work()
 
     def _rollback(self, outer: bool) -> None:
         if outer:

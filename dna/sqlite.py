@@ -58,7 +58,7 @@ class SQLiteDNAStore:
         row = self._database.row(
             "SELECT checksum, document FROM dna WHERE app = ? ORDER BY generation DESC LIMIT 1", [app]
         )
-        return None if row is None else _read(*row)
+        return None if row is None else read_dna(*row)
 
     def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
         """See `DNAStore.commit`."""
@@ -72,16 +72,12 @@ class SQLiteDNAStore:
             if known is not None and dna.mutation is not None and (live == known[0] or self.event(dna.app, event.key)):
                 # Its event is known too, unless another run proposed the very same mutation and has its own to tell.
                 self._record(connection, event)
-                return _read(*known)
+                return read_dna(*known)
             if live != expected:
-                raise StaleParent(
-                    f"the live DNA of {dna.app!r} is {str(live)[:12]}, not {str(expected)[:12]}:"
-                    " another run changed it.",
-                    hint="Read it again and propose from there; nothing was written.",
-                )
+                raise stale(dna.app, live, expected)
             connection.execute(
                 "INSERT INTO dna (app, generation, checksum, parent, mutation, document) VALUES (?, ?, ?, ?, ?, ?)",
-                [dna.app, dna.generation, dna.checksum, dna.parent, dna.mutation, _write(dna)],
+                [dna.app, dna.generation, dna.checksum, dna.parent, dna.mutation, write_dna(dna)],
             )
             self._record(connection, event)
         return dna
@@ -93,14 +89,14 @@ class SQLiteDNAStore:
         )
         if row is None:
             raise UnknownRun(f"{app!r} has no generation {generation}.", hint="`bedrock-evolution history` lists them.")
-        return _read(*row)
+        return read_dna(*row)
 
     def history(self, app: str, *, limit: int = 50) -> list[SystemDNA]:
         """See `DNAStore.history`."""
         rows = self._database.rows(
             "SELECT checksum, document FROM dna WHERE app = ? ORDER BY generation DESC LIMIT ?", [app, limit]
         )
-        return [_read(*row) for row in rows]
+        return [read_dna(*row) for row in rows]
 
     def append(self, event: EventDraft) -> EvolutionEvent:
         """See `DNAStore.append`."""
@@ -109,10 +105,10 @@ class SQLiteDNAStore:
 
     def _record(self, connection: sqlite3.Connection, draft: EventDraft) -> EvolutionEvent:
         if (anchor := self.anchor) is None:
-            return _chain(connection, draft)[0]
+            return chain(connection, draft)[0]
         if not anchor.ready:
             anchor.prepare(known=connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None)
-        event, new = _chain(connection, draft)
+        event, new = chain(connection, draft)
         if new:
             self._database.afterwards(lambda: anchor.sign(event.app, event.seq, event.hash))
         return event
@@ -161,13 +157,13 @@ class SQLiteDNAStore:
             "SELECT seq, document, hash FROM events WHERE app = ? AND seq > ? ORDER BY seq LIMIT ?", [app, after, _PAGE]
         ):
             for row in rows:
-                yield _event(*row)
+                yield read_event(*row)
             after = rows[-1][0]
 
     def event(self, app: str, key: str) -> EvolutionEvent | None:
         """See `DNAStore.event`."""
         row = self._database.row("SELECT seq, document, hash FROM events WHERE app = ? AND key = ?", [app, key])
-        return None if row is None else _event(*row)
+        return None if row is None else read_event(*row)
 
     def recent(self, app: str, kinds: Sequence[str], *, limit: int) -> list[EvolutionEvent]:
         """See `DNAStore.recent`."""
@@ -180,7 +176,7 @@ class SQLiteDNAStore:
                 [app, kind, limit],
             )
         ]
-        return [_event(*row) for row in sorted(rows, reverse=True)[:limit]]
+        return [read_event(*row) for row in sorted(rows, reverse=True)[:limit]]
 
     def events_from(self, app: str, number: int, *, limit: int) -> list[EvolutionEvent]:
         """Return the event of a number and those after it, `limit` in all."""
@@ -217,7 +213,7 @@ class SQLiteDNAStore:
             [app, after, _PAGE],
         ):
             for checksum, document, *columns in rows:
-                dna = _read(checksum, document)
+                dna = read_dna(checksum, document)
                 if [dna.generation, dna.parent, dna.mutation] != columns or dna.app != app:
                     raise IntegrityError(
                         f"generation {columns[0]} of {app!r} was altered: its content does not match its row.",
@@ -225,6 +221,37 @@ class SQLiteDNAStore:
                     )
                 yield dna
             after = rows[-1][2]
+
+    def refresh(self, app: str) -> None:
+        """Take over what other machines stored: here, nothing, as all share the file."""
+
+    def ready(self) -> None:
+        """Wait until the live DNA can be changed: here, not at all.
+
+        Raises:
+            StoreUnavailable: It cannot for too long.
+        """
+
+    def watch_runs(self) -> None:
+        """See to it that another machine can go on with the runs of this one: here, that is the file itself."""
+
+    def fetch_run(self, app: str, run_id: str) -> None:
+        """Bring a run of another machine here, to go on with it: here, there is no other.
+
+        Args:
+            app: The application.
+            run_id: The run.
+        """
+
+    def flush(self) -> None:
+        """Send what waits to be sent: here, nothing ever does."""
+
+    def on(self, database: Database) -> SQLiteDNAStore:
+        """Return the same store on another connection, as a process needs it after a fork."""
+        return SQLiteDNAStore(database, self.anchor)
+
+    def close(self) -> None:
+        """End what works for the store in the background; the file is closed by its owner."""
 
     def one_moment(self) -> AbstractContextManager[None]:
         """Let several readings in a block see the store as of one moment."""
@@ -235,11 +262,25 @@ class SQLiteDNAStore:
         return [row[0] for row in self._database.rows("SELECT DISTINCT app FROM dna ORDER BY app")]
 
 
-def _write(dna: SystemDNA) -> str:
+def stale(app: str, live: str | None, expected: str | None) -> StaleParent:
+    """Return what a compare-and-set is refused with."""
+    return StaleParent(
+        f"the live DNA of {app!r} is {str(live)[:12]}, not {str(expected)[:12]}: another run changed it.",
+        hint="Read it again and propose from there; nothing was written.",
+    )
+
+
+def write_dna(dna: SystemDNA) -> str:
+    """Return DNA as it is stored."""
     return json.dumps(dna.as_json(), ensure_ascii=False)
 
 
-def _read(checksum: str, document: str) -> SystemDNA:
+def read_dna(checksum: str, document: str) -> SystemDNA:
+    """Read stored DNA.
+
+    Raises:
+        IntegrityError: It does not match its checksum.
+    """
     try:
         dna = SystemDNA.model_validate_json(document)
     except ValidationError as error:
@@ -252,7 +293,12 @@ def _read(checksum: str, document: str) -> SystemDNA:
     return dna
 
 
-def _event(seq: int, document: str, digest: str) -> EvolutionEvent:
+def read_event(seq: int, document: str, digest: str) -> EvolutionEvent:
+    """Read a stored event.
+
+    Raises:
+        IntegrityError: It does not match its hash, or has another number.
+    """
     try:
         whole = digest_of(document) == digest
         event = EvolutionEvent.read(document, digest)
@@ -263,7 +309,7 @@ def _event(seq: int, document: str, digest: str) -> EvolutionEvent:
     return event
 
 
-def _chain(connection: sqlite3.Connection, draft: EventDraft) -> tuple[EvolutionEvent, bool]:
+def chain(connection: sqlite3.Connection, draft: EventDraft) -> tuple[EvolutionEvent, bool]:
     """Return the event of a draft as it is stored, and whether it is new."""
     last = connection.execute(
         "SELECT seq, hash FROM events WHERE app = ? AND typeof(seq) = 'integer' ORDER BY seq DESC LIMIT 1", [draft.app]
@@ -280,4 +326,4 @@ def _chain(connection: sqlite3.Connection, draft: EventDraft) -> tuple[Evolution
     known = connection.execute(
         "SELECT seq, document, hash FROM events WHERE app = ? AND key = ?", [draft.app, draft.key]
     ).fetchone()
-    return _event(*known), False
+    return read_event(*known), False

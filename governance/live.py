@@ -192,7 +192,7 @@ class LiveOutcomes:
         if self._opened_by != os.getpid():
             # A connection must not be carried over a fork (https://www.sqlite.org/howtocorrupt.html, section 2.6).
             database = Database(self._path)
-            self._store = SQLiteDNAStore(database, self._store.anchor)
+            self._store = self._store.on(database)
             self._table = OutcomeTable(database, self._store, app=self._app, safety=self._safety)
             self._opened_by = os.getpid()
         if self._stored is None:

@@ -31,6 +31,7 @@ def apply(services: Services, state: EvolutionState) -> dict[str, Any]:
     data = {"dna": dna.checksum, "was": was, "impact": decision["impact"]}
     by = str(decision["by"])
     event = outcome_event(services, state, "applied", mutation, why=decision["why"], actor=by, data=data)
+    services.store.ready()
     try:
         with services.database.transaction("dna.commit"):
             _refuse_forbidden(services, mutation, decision)

@@ -19,6 +19,7 @@ from tests.support.forked import in_child
 pytestmark = pytest.mark.slow
 
 NOT_BY_THEMSELVES = {
+    **dict.fromkeys(("store.pull", "store.sent", "store.failed"), "only a cloud store has them"),
     "feedback.read": "what an advisor was shown is stored with its advice, in `advice.record`",
 }
 """Points that no run commits by themselves, and why."""

@@ -74,6 +74,21 @@ def signing_session(settings: Settings) -> boto3.Session:
     return boto3.Session(botocore_session=signing)
 
 
+def store_session(settings: Settings) -> boto3.Session:
+    """Return a boto3 session for a store in the cloud; an API key of Bedrock opens none.
+
+    Raises:
+        InvalidSetting: The profile is unknown, or there are no credentials.
+        NoUsableCredentials: What fetches the credentials fails.
+    """
+    if _found(_chain(settings), settings) is None:
+        raise InvalidSetting(
+            f"a store in S3 and DynamoDB needs AWS credentials, and none are found in {where(settings)}.",
+            hint="Configure them, or name a store sqlite:///path.db, which needs no account.",
+        )
+    return signing_session(settings)
+
+
 def client_config(settings: Settings, *, read_timeout_s: float) -> Config:
     """Return how clients call: once, within the timeouts, and signed where a role is asked for.
 

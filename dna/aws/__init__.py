@@ -1,0 +1,1 @@
+"""What the cloud store is made of: places, calls, and the record in one region."""

@@ -1,0 +1,367 @@
+"""The record of a store in one region: events, DNA and the rows of runs.
+
+Each has its body in S3 and its item in DynamoDB. The objects are put first, and one DynamoDB transaction makes all of
+them part of the record, so nothing is visible by half. A process that dies between leaves objects that nothing refers
+to; the same write, repeated, puts them again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from ...errors import IntegrityError
+from ..events import GENESIS, EventRow, EvolutionEvent, linked
+from .calls import Missing
+from .items import Item, Part, put, put_new, update
+from .place import CloudPlace, Site
+from .table import Table
+
+INLINE_BYTES = 32_768
+"""Up to this size a body is kept in the item too: one read gets both, and each is a copy of the other."""
+INLINE_SNAPSHOT_BYTES = 300_000
+"""The same for DNA; an item may have 400 KB
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
+_LONGEST_KEY = 900
+_AT_ONCE = 8
+
+
+class Head(NamedTuple):
+    """Where the record of an application ends."""
+
+    number: int = 0
+    """Of the last event."""
+    hash: str = GENESIS
+    generation: int = -1
+    """Of the live DNA; -1 before there is any."""
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is stored."""
+
+    number: int
+    kind: str
+    key: str
+    hash: str
+    document: str
+    """What the hash is taken over; empty where it is in the object only and was not read."""
+    day: str
+    """Day of the event, as YYYY/MM/DD."""
+    object: str = ""
+    """Name of the object that its item gives; empty for an event that is not stored yet."""
+
+    @classmethod
+    def of(cls, event: EvolutionEvent, document: str) -> StoredEvent:
+        """Return an event with its document."""
+        return cls(event.seq, event.kind, event.key, event.hash, document, f"{event.at:%Y/%m/%d}")
+
+    @property
+    def row(self) -> EventRow:
+        """The event as a row of the record, unread."""
+        return self.number, self.kind.encode(), self.key.encode(), self.hash.encode(), self.document.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The DNA of one generation as it is stored."""
+
+    generation: int
+    checksum: str
+    parent: str | None
+    mutation: str | None
+    document: str
+    """Its JSON; empty where it is in the object only and was not read."""
+    object: str = ""
+    """Name of the object that its item gives; empty for DNA that is not stored yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows of one run that changed, packed; each run numbers its own from 1."""
+
+    run_id: str
+    number: int
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return sha256(self.content).hexdigest()
+
+
+class Batch(NamedTuple):
+    """What becomes part of an application's record together."""
+
+    app: str
+    before: Head
+    after: Head
+    events: tuple[StoredEvent, ...] = ()
+    snapshot: Snapshot | None = None
+    segments: tuple[Segment, ...] = ()
+    runs: tuple[str, ...] = ()
+    """Runs whose work it is: it is refused unless they are this machine's."""
+    machine: str = ""
+
+
+class Record:
+    """The record in one region.
+
+    Args:
+        table: The region's table.
+        place: Names the keys.
+    """
+
+    def __init__(self, table: Table, place: CloudPlace) -> None:
+        self.table = table
+        self.site: Site = table.site
+        self._place = place
+
+    # -- writing
+
+    def put_objects(self, batch: Batch) -> None:
+        """Put the bodies of a batch, which is not visible yet.
+
+        Raises:
+            StoreUnavailable: One could not be put.
+        """
+        bodies = [(self.event_object(batch.app, event), event.document.encode()) for event in batch.events]
+        if batch.snapshot is not None:
+            bodies.append((self.snapshot_object(batch.app, batch.snapshot), batch.snapshot.document.encode()))
+        bodies += [(self._segment_object(batch.app, segment), segment.content) for segment in batch.segments]
+        if len(bodies) == 1:
+            self.put_object(*bodies[0])
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            # Each result is looked at, so that the first failure is raised.
+            list(pool.map(lambda body: self.put_object(*body), bodies))
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """Return the transaction that makes a batch part of the record: the head first, then all else."""
+        pk = self._place.partition(batch.app)
+        parts = [] if batch.before == batch.after else [self._move_head(pk, batch)]
+        if batch.before.generation < 0 <= batch.after.generation:
+            parts.append(put(self._place.prefix, f"app#{batch.app}", {}))
+        for event in batch.events:
+            parts += [put_new(pk, event_sk(event.number), self._event_item(batch.app, event))]
+            parts += [put_new(pk, key_sk(event.key), {"number": event.number})]
+        if batch.snapshot is not None:
+            parts.append(put_new(pk, dna_sk(batch.snapshot.generation), self._snapshot_item(batch.app, batch.snapshot)))
+        for run_id in batch.runs:
+            mine = "attribute_not_exists(pk) OR #owner = :owner"
+            pk = self._run(batch.app, run_id)
+            parts.append(update(pk, "owner", "SET #owner = :owner", condition=mine, owner=batch.machine))
+        for segment in batch.segments:
+            run = self._run(batch.app, segment.run_id)
+            item = {"object": self._segment_object(batch.app, segment), "sha256": segment.digest}
+            parts.append(put_new(run, segment_sk(segment.number), item))
+        return parts
+
+    def _move_head(self, pk: str, batch: Batch) -> Part:
+        after = batch.after._asdict()
+        if batch.before == Head():
+            return put_new(pk, "head", after)
+        unchanged = "#number = :number AND #hash = :hash AND #checksum = :checksum"
+        before = {name: getattr(batch.before, name) for name in ("number", "hash", "checksum")}
+        return put(pk, "head", after, condition=unchanged, **before)
+
+    def _event_item(self, app: str, event: StoredEvent) -> Item:
+        inline = {"document": event.document} if len(event.document.encode()) <= INLINE_BYTES else {}
+        about = {"number": event.number, "kind": event.kind, "key": event.key, "hash": event.hash, "day": event.day}
+        return {**about, "object": self.event_object(app, event), **inline}
+
+    def _snapshot_item(self, app: str, dna: Snapshot) -> Item:
+        inline = {"document": dna.document} if len(dna.document.encode()) <= INLINE_SNAPSHOT_BYTES else {}
+        about = {"generation": dna.generation, "checksum": dna.checksum, "parent": dna.parent, "mutation": dna.mutation}
+        return {**about, "object": self.snapshot_object(app, dna), **inline}
+
+    def put_object(self, name: str, body: bytes) -> None:
+        """Put an object, with the SHA-256 that S3 has to find."""
+        self._s3("put_object", Key=name, Body=body, ChecksumSHA256=_checksum(body))
+
+    def rewrite(self, part: Part) -> None:
+        """Write one item, to mend it."""
+        self.table.write(part)
+
+    # -- reading
+
+    def head(self, app: str) -> Head:
+        """Return where the record of an application ends: one read.
+
+        Raises:
+            IntegrityError: What is there is no head.
+        """
+        item = self.table.get(self._place.partition(app), "head")
+        if item is None:
+            return Head()
+        try:
+            return Head(*(item[name] for name in Head._fields))
+        except KeyError as error:
+            raise IntegrityError(
+                f"the head of {app!r} in {self.site.region} was altered: it has no {error}."
+            ) from error
+
+    def apps(self) -> list[str]:
+        """Return the names of the applications in the store."""
+        return [item["sk"].removeprefix("app#") for item in self.table.query(self._place.prefix, begins="app#")]
+
+    def events(self, app: str, *, after: int, upto: int) -> Iterator[StoredEvent]:
+        """Yield events as their items say, in order; nothing is verified."""
+        pk = self._place.partition(app)
+        for item in self.table.query(pk, begins="event#", above=event_sk(after)):
+            event = _event(item)
+            if event.number > upto:
+                return
+            yield event
+
+    def event(self, app: str, number: int) -> StoredEvent | None:
+        """Return the event of a number as its item says."""
+        item = self.table.get(self._place.partition(app), event_sk(number))
+        return None if item is None else _event(item)
+
+    def snapshot(self, app: str, generation: int) -> Snapshot | None:
+        """Return the DNA of a generation as its item says: one read."""
+        item = self.table.get(self._place.partition(app), dna_sk(generation))
+        return None if item is None else _snapshot(item)
+
+    def snapshots(self, app: str, *, after: int, upto: int) -> Iterator[Snapshot]:
+        """Yield the DNA of generations above `after`, in order, as their items say."""
+        for item in self.table.query(self._place.partition(app), begins="dna#", above=dna_sk(after)):
+            dna = _snapshot(item)
+            if dna.generation > upto:
+                return
+            yield dna
+
+    def document(self, name: str) -> bytes | None:
+        """Return the content of an object; None if there is none."""
+        try:
+            return bytes(self._s3("get_object", Key=name)["Body"].read())
+        except Missing:
+            return None
+
+    # -- runs
+
+    def segments(self, app: str, run_id: str, *, after: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield the segments of a run in order, each with its number.
+
+        Raises:
+            IntegrityError: One is missing or was altered.
+        """
+        for item in self.table.query(self._run(app, run_id), begins="segment#", above=segment_sk(after)):
+            number = int(item["sk"].removeprefix("segment#"))
+            content = self.document(item["object"])
+            if content is None or sha256(content).hexdigest() != item["sha256"]:
+                said = "is missing" if content is None else "was altered: it does not match its SHA-256"
+                raise IntegrityError(
+                    f"{item['object']} in {self.site.bucket} {said}.", hint="Bring an older version of it back."
+                )
+            yield number, content
+
+    def last_segment(self, app: str, run_id: str) -> int:
+        """Return the number of the last segment of a run; 0 for none."""
+        newest = self.table.query(self._run(app, run_id), begins="segment#", newest_first=True, limit=1)
+        return next((int(item["sk"].removeprefix("segment#")) for item in newest), 0)
+
+    def owner(self, app: str, run_id: str) -> str | None:
+        """Return which machine works on a run."""
+        item = self.table.get(self._run(app, run_id), "owner")
+        return None if item is None else str(item["owner"])
+
+    def take_over(self, app: str, run_id: str, owner: str) -> Part:
+        """Return the part that makes a machine the one that works on a run; the one before is refused from then on."""
+        return update(self._run(app, run_id), "owner", "SET #owner = :owner", owner=owner)
+
+    # -- names
+
+    def event_object(self, app: str, event: StoredEvent) -> str:
+        """Return the name of an event's object: by application and day."""
+        return f"{self._place.folder('events', app)}/{event.day}/{event.number:012d}-{event.hash}.json"
+
+    def snapshot_object(self, app: str, dna: Snapshot) -> str:
+        """Return the name of a generation's object."""
+        return f"{self._place.folder('dna', app)}/{dna.generation:012d}-{dna.checksum}.json"
+
+    def event_part(self, app: str, event: StoredEvent) -> Part:
+        """Return the part that writes an event's item anew, to mend it."""
+        return put(self._place.partition(app), event_sk(event.number), self._event_item(app, event))
+
+    def snapshot_part(self, app: str, dna: Snapshot) -> Part:
+        """Return the part that writes a generation's item anew, to mend it."""
+        return put(self._place.partition(app), dna_sk(dna.generation), self._snapshot_item(app, dna))
+
+    def _segment_object(self, app: str, segment: Segment) -> str:
+        return f"{self._place.folder('runs', app)}/{segment.run_id}/{segment.number:08d}-{segment.digest[:16]}.rows"
+
+    def _run(self, app: str, run_id: str) -> str:
+        return f"{self._place.partition(app)}/run/{run_id}"
+
+    def _s3(self, operation: str, **arguments: object) -> dict[str, Any]:
+        return self.table.clients.call("s3", self.site.region, operation, Bucket=self.site.bucket, **arguments)
+
+
+def event_sk(number: int) -> str:
+    """Return the sort key of an event."""
+    return f"event#{number:012d}"
+
+
+def dna_sk(generation: int) -> str:
+    """Return the sort key of a generation; its neighbours sort beside it, from -1 on."""
+    return f"dna#{generation + 1:012d}"
+
+
+def key_sk(key: str) -> str:
+    """Return the sort key under which an event's key is taken."""
+    short = len(key.encode()) <= _LONGEST_KEY
+    return f"key#{key}" if short else f"key##{sha256(key.encode()).hexdigest()}"
+
+
+def segment_sk(number: int) -> str:
+    """Return the sort key of a segment."""
+    return f"segment#{number:08d}"
+
+
+def sound(app: str, event: StoredEvent, previous: str) -> str:
+    """Return what is wrong with a stored event, or an empty text if it follows the one before it."""
+    try:
+        linked(event.row, app, event.number, previous)
+    except IntegrityError as error:
+        return error.message
+    return ""
+
+
+def day_of(document: str) -> str:
+    """Return the day of an event's document, as its object is filed under."""
+    return str(json.loads(document)["at"])[:10].replace("-", "/")
+
+
+def _event(item: Item) -> StoredEvent:
+    return StoredEvent(
+        number=item["number"],
+        kind=item["kind"],
+        key=item["key"],
+        hash=item["hash"],
+        document=item.get("document", ""),
+        day=item["day"],
+        object=item["object"],
+    )
+
+
+def _snapshot(item: Item) -> Snapshot:
+    return Snapshot(
+        generation=item["generation"],
+        checksum=item["checksum"],
+        parent=item["parent"],
+        mutation=item["mutation"],
+        document=item.get("document", ""),
+        object=item["object"],
+    )
+
+
+def _checksum(body: bytes) -> str:
+    return base64.b64encode(sha256(body).digest()).decode()

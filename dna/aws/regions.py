@@ -1,0 +1,220 @@
+"""The regions of a store: which one is written to, and the epoch that keeps a writer of earlier days out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...clock import Clock
+from ...errors import StoreUnavailable, UsageError, WriterFenced
+from .calls import Clients, ConditionFailed
+from .items import Part, check, update
+from .place import CloudPlace, Site
+from .table import Table
+
+log = logging.getLogger(__name__)
+
+FENCE_CHECKED_S = 5.0
+"""So many seconds after the other regions were last asked for their epoch they are asked again before a write."""
+_REST_S = 60.0
+"""So long a region that could not be asked is not asked again before a write."""
+_CONTROL = "control"
+
+
+class Epoch(NamedTuple):
+    """Which region is written to, and the how manieth it is; the first is number 1."""
+
+    number: int
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion did."""
+
+    epoch: Epoch
+    fenced: tuple[str, ...]
+    """Regions that refuse earlier writers by now."""
+    unreachable: tuple[str, ...]
+    """Regions that could not be told; they are told by the next writer that reaches them."""
+
+
+class Regions:
+    """Knows the writer of a store, follows promotions, and refuses to write with an epoch that is over.
+
+    Each region holds the epoch in a table of its own, and every transaction demands that it still is the writer's.
+    DynamoDB judges conditions region by region, so before a write the other regions are asked too, unless that was
+    done within the last `FENCE_CHECKED_S` seconds.
+
+    Args:
+        clients: Make the calls.
+        place: Names the regions.
+        clock: Tells when they were asked.
+    """
+
+    def __init__(self, clients: Clients, place: CloudPlace, clock: Clock) -> None:
+        self.place = place
+        self.clients = clients
+        self.tables = {site.region: Table(clients, site) for site in place.sites}
+        self._clock = clock
+        self._epoch: Epoch | None = None
+        self._asked_s = float("-inf")
+        self._rests: dict[str, float] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.place.sites) > 1
+
+    def sites(self) -> list[Site]:
+        """Return the sites, the writer's first."""
+        region = self.epoch().region
+        return sorted(self.place.sites, key=lambda site: site.region != region)
+
+    def epoch(self) -> Epoch:
+        """Return the epoch that this process writes with; asked for once, where no region is unreachable.
+
+        Raises:
+            StoreUnavailable: No region can be reached.
+        """
+        with self._lock:
+            if self._epoch is None:
+                self._epoch = self._newest()
+                self._asked_s = self._clock.monotonic_s()
+            return self._epoch
+
+    def table(self) -> Table:
+        """Return the table of the writer's region."""
+        return self.tables[self.epoch().region]
+
+    def guard(self) -> Part:
+        """Return the condition that every transaction demands: no later epoch has begun in the writer's region."""
+        condition = "attribute_not_exists(pk) OR #epoch = :epoch"
+        return check(self.place.prefix, _CONTROL, condition, epoch=self.epoch().number)
+
+    def transact(self, parts: Sequence[Part]) -> None:
+        """Do all parts or none, in the writer's region, in this epoch.
+
+        Raises:
+            ConditionFailed: The condition of a part did not hold; its reasons are in the order of the parts.
+            WriterFenced: A later epoch has begun; nothing was written.
+            StoreUnavailable: It is not known whether it was done.
+        """
+        self.check()
+        try:
+            self.table().transact([*parts, self.guard()])
+        except ConditionFailed as failed:
+            if failed.reasons and failed.reasons[-1] is not None:
+                raise self._fenced(self._newest()) from failed
+            raise ConditionFailed(failed.reasons[:-1]) from failed
+
+    def check(self) -> None:
+        """Ask the other regions whether this epoch is over, unless that was done a moment ago.
+
+        Raises:
+            WriterFenced: It is.
+        """
+        with self._lock:
+            mine = self.epoch()
+            if not self.several or self._clock.monotonic_s() - self._asked_s < FENCE_CHECKED_S:
+                return
+            newest = self._newest(besides=mine.region) or mine
+            self._asked_s = self._clock.monotonic_s()
+            if newest.number > mine.number:
+                raise self._fenced(newest)
+
+    def follow(self) -> bool:
+        """Adopt the newest epoch that any region tells of; whether there is one.
+
+        What is queued has to be rebased on the record of the new writer's region before anything is written there.
+        """
+        with self._lock:
+            mine, newest = self._epoch, self._newest()
+            self._asked_s = self._clock.monotonic_s()
+            self._epoch = newest
+            if mine is None or newest.number <= mine.number:
+                return False
+            log.warning("epoch=<%d> region=<%s> | the store is written to in another region now", *newest)
+            self._fence(newest)
+            return True
+
+    def promote(self, region: str) -> Promotion:
+        """Begin a new epoch with a region as the writer's, and shut earlier writers out wherever it can be told.
+
+        Raises:
+            UsageError: The region is none of the store's, or is the writer's already.
+            StoreUnavailable: It cannot be reached.
+        """
+        if region not in self.tables:
+            raise UsageError(
+                f"{region!r} is no region of this store.",
+                hint=f"It has {', '.join(self.tables)}; name another one with &replica= in its URL.",
+            )
+        with self._lock:
+            before = self._newest()
+            if before.region == region:
+                raise UsageError(f"{region} is written to already.", hint="There is nothing to promote.")
+            epoch = Epoch(before.number + 1, region)
+            if not self._set(region, epoch):
+                raise UsageError("another promotion took place at the same moment.", hint="Look at `store verify`.")
+            self._epoch, self._asked_s = epoch, self._clock.monotonic_s()
+            fenced = self._fence(epoch)
+        others = [site.region for site in self.place.sites if site.region not in (*fenced, region)]
+        return Promotion(epoch, tuple(fenced), tuple(others))
+
+    def _fence(self, epoch: Epoch) -> list[str]:
+        """Tell the other regions of an epoch; return those that were reached."""
+        fenced = []
+        for region in self.tables:
+            if region == epoch.region:
+                continue
+            try:
+                self._set(region, epoch)
+            except StoreUnavailable as error:
+                log.warning("region=<%s> | cannot be told of the new epoch yet: %s", region, error.message)
+            else:
+                fenced.append(region)
+        return fenced
+
+    def _set(self, region: str, epoch: Epoch) -> bool:
+        change = update(
+            self.place.prefix,
+            _CONTROL,
+            "SET #epoch = :epoch, #region = :region",
+            condition="attribute_not_exists(pk) OR #epoch < :epoch",
+            epoch=epoch.number,
+            region=epoch.region,
+        )
+        try:
+            self.tables[region].write(change)
+        except ConditionFailed:
+            return False
+        return True
+
+    def _newest(self, besides: str = "") -> Epoch:
+        """Return the latest epoch of those regions that can be reached."""
+        found, last = [], StoreUnavailable("the store names no region.")
+        for region, table in self.tables.items():
+            if besides and (region == besides or self._clock.monotonic_s() < self._rests.get(region, float("-inf"))):
+                continue
+            try:
+                item = table.get(self.place.prefix, _CONTROL)
+            except StoreUnavailable as error:
+                last = error
+                self._rests[region] = self._clock.monotonic_s() + _REST_S
+            else:
+                found.append(Epoch(item["epoch"], item["region"]) if item else Epoch(1, self.place.sites[0].region))
+        if not found and not besides:
+            raise last
+        return max(found, default=Epoch(0, ""))
+
+    def _fenced(self, newest: Epoch) -> WriterFenced:
+        return WriterFenced(
+            f"the store is written to in {newest.region} since epoch {newest.number}; this process writes in epoch"
+            f" {self.epoch().number}, which is over. Nothing was written.",
+            hint="Run again: it goes on there.",
+        )

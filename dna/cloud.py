@@ -1,0 +1,462 @@
+"""`CloudDNAStore`: DNA and events in S3 and DynamoDB, with a working copy on this machine."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TypeVar
+
+from ..clock import Clock, IdSource
+from ..errors import IntegrityError, StoreUnavailable, WriterFenced
+from .aws.calls import ConditionFailed
+from .aws.mending import Mender
+from .aws.record import Batch, Head, Record, Snapshot, StoredEvent
+from .aws.regions import Regions
+from .aws.replication import Replication
+from .database import Database
+from .events import EventDraft, EventRow, EvolutionEvent
+from .genome import SystemDNA
+from .shipping import Shipping
+from .sqlite import SQLiteDNAStore, chain, read_dna, stale, write_dna
+from .sync import StorageSync
+from .working_copy import Projection, WorkingCopy
+
+log = logging.getLogger(__name__)
+
+_PAGE = 200
+_ROUNDS = 50
+"""So often a write is tried again when other machines are faster each time."""
+_MACHINE = "CREATE TABLE IF NOT EXISTS machine (id TEXT PRIMARY KEY) WITHOUT ROWID"
+
+Result = TypeVar("Result")
+
+
+class CloudDNAStore(SQLiteDNAStore):
+    """A `DNAStore` in S3 and DynamoDB, which many machines share.
+
+    Each machine works on a file of its own. Its tables are a verified copy of the record in the cloud, and events that
+    are stored here are chained onto that copy, queued in the same transaction, and sent when it ends. Where another
+    machine was faster, its events come first and the queued ones are chained anew behind them. While the cloud cannot
+    be reached, what is read comes from the copy, and what is written stays queued.
+
+    Only what changes the live DNA waits for the cloud: of all machines that propose for the same parent one wins.
+
+    Args:
+        database: This machine's file.
+        regions: Where the record is.
+        clock: Tells when something was queued, and when to try again.
+        ids: Names this machine.
+        draws: Of the jitter.
+        project: Told of each event that another machine stored.
+        patience_s: Seconds that a change of the live DNA waits for a store that cannot be reached.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        regions: Regions,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        draws: random.Random,
+        project: Projection,
+        patience_s: float = 60.0,
+    ) -> None:
+        super().__init__(database)
+        self.regions = regions
+        self._clock, self._ids, self._draws = clock, ids, draws
+        self._project = project
+        self._patience_s = patience_s
+        self._records = {region: Record(table, regions.place) for region, table in regions.tables.items()}
+        self.sync = StorageSync(database, clock, draws, self._push_all)
+        self._shipping = Shipping(database)
+        self._copy = WorkingCopy(database, self.sync, self._shipping, project)
+        self.replication = Replication(
+            regions, self._records, following=self._copy.following, apps=super().apps, clock=clock, draws=draws
+        )
+        with database.transaction("tables") as connection:
+            connection.execute(_MACHINE)
+            connection.execute("INSERT INTO machine SELECT ? WHERE NOT EXISTS (SELECT 1 FROM machine)", [ids.new("at")])
+
+    @cached_property
+    def machine(self) -> str:
+        """The name of this machine's file, by which a run knows who works on it."""
+        return str(self._database.rows("SELECT id FROM machine")[0][0])
+
+    def on(self, database: Database) -> CloudDNAStore:
+        """See `SQLiteDNAStore.on`."""
+        return CloudDNAStore(
+            database,
+            self.regions,
+            clock=self._clock,
+            ids=self._ids,
+            draws=self._draws,
+            project=self._project,
+            patience_s=self._patience_s,
+        )
+
+    def close(self) -> None:
+        """Send what waits, if it can be sent: otherwise it stays queued until the file is opened again."""
+        self.sync.close()
+        self.replication.close()
+        self.flush()
+
+    def flush(self) -> None:
+        """See `SQLiteDNAStore.flush`: what cannot be sent stays queued."""
+        if not self.sync.resting:
+            self.sync.drain()
+
+    # -- reading
+
+    def head(self, app: str) -> SystemDNA | None:
+        """See `DNAStore.head`."""
+        self.refresh(app)
+        return super().head(app)
+
+    def snapshot(self, app: str, generation: int) -> SystemDNA:
+        """See `DNAStore.snapshot`; one read where this machine has not met it yet."""
+        known = self._database.row("SELECT 1 FROM dna WHERE app = ? AND generation = ?", [app, generation])
+        if known is None and not self.sync.resting:
+            found = self._writer.snapshot(app, generation)
+            if found is not None:
+                found = self._mender(self._writer).snapshot(app, found)
+                return read_dna(found.checksum, found.document)
+        return super().snapshot(app, generation)
+
+    def history(self, app: str, *, limit: int = 50) -> list[SystemDNA]:
+        """See `DNAStore.history`."""
+        self.refresh(app)
+        return super().history(app, limit=limit)
+
+    def events(self, app: str, *, after: int = 0) -> Iterator[EvolutionEvent]:
+        """See `DNAStore.events`."""
+        self.refresh(app)
+        return super().events(app, after=after)
+
+    def event(self, app: str, key: str) -> EvolutionEvent | None:
+        """See `DNAStore.event`."""
+        self.refresh(app)
+        return super().event(app, key)
+
+    def recent(self, app: str, kinds: Sequence[str], *, limit: int) -> list[EvolutionEvent]:
+        """See `DNAStore.recent`."""
+        self.refresh(app)
+        return super().recent(app, kinds, limit=limit)
+
+    def count(self, app: str) -> int:
+        """See `SQLiteDNAStore.count`."""
+        self.refresh(app)
+        return super().count(app)
+
+    def event_rows(self, app: str, *, after: int = 0) -> Iterator[list[EventRow]]:
+        """See `SQLiteDNAStore.event_rows`."""
+        self.refresh(app)
+        return super().event_rows(app, after=after)
+
+    def lineage(self, app: str) -> Iterator[SystemDNA]:
+        """See `SQLiteDNAStore.lineage`."""
+        self.refresh(app)
+        return super().lineage(app)
+
+    def one_moment(self) -> AbstractContextManager[None]:
+        """See `SQLiteDNAStore.one_moment`."""
+        for app in super().apps():
+            self.refresh(app)
+        return super().one_moment()
+
+    def apps(self) -> list[str]:
+        """See `SQLiteDNAStore.apps`."""
+        known = set(super().apps())
+        if not self.sync.resting:
+            try:
+                known.update(self._writer.apps())
+            except StoreUnavailable as error:
+                if not known:
+                    raise
+                self.sync.failed(error)
+        return sorted(known)
+
+    def refresh(self, app: str) -> None:
+        """Take over what other machines stored; inside a transaction, and while the cloud is left alone, nothing.
+
+        Raises:
+            StoreUnavailable: No region can be reached, and this machine knows nothing of the application.
+            IntegrityError: What is stored was altered, and no copy is sound.
+        """
+        if self._database.inside or (self.sync.resting and self._knows(app)):
+            return
+        try:
+            self._heed_promotion()
+            self._pull(app, self._writer)
+        except StoreUnavailable as error:
+            if not self._pulled_from_replica(app) and not self._knows(app):
+                raise
+            self.sync.failed(error)
+
+    def _heed_promotion(self) -> None:
+        try:
+            self.regions.check()
+        except WriterFenced:
+            self.regions.follow()
+
+    def _knows(self, app: str) -> bool:
+        return self._copy.position(app) != Head()
+
+    @property
+    def _writer(self) -> Record:
+        return self._records[self.regions.table().site.region]
+
+    def _mender(self, first: Record) -> Mender:
+        return Mender([first, *(record for record in self._records.values() if record is not first)])
+
+    # -- pulling
+
+    def _pulled_from_replica(self, app: str) -> bool:
+        """Read a replica, as the writer's region cannot be reached; tell whether one could."""
+        for record in self._records.values():
+            try:
+                if record is not self._writer and record.head(app).number >= self._copy.position(app).number:
+                    self._pull(app, record)
+                    return True
+            except StoreUnavailable:
+                continue
+        return False
+
+    def _pull(self, app: str, record: Record) -> None:
+        """Take over what follows this machine's position in a region's record."""
+        for _ in range(_ROUNDS):
+            head, since = record.head(app), self._copy.position(app)
+            if head == since or self._taken(app, record, since, head):
+                return
+        raise StoreUnavailable(f"the record of {app!r} changes faster than it can be read.", hint="Try again.")
+
+    def _taken(self, app: str, record: Record, since: Head, head: Head) -> bool:
+        if not self._goes_on(app, record, since, head):
+            self._copy.go_back(app, self._fork(app, record, head))
+            return False
+        mender, at = self._mender(record), since
+        page: list[StoredEvent] = []
+        for stored in record.events(app, after=since.number, upto=head.number):
+            if stored.number != at.number + 1:
+                raise _altered(f"event {at.number + 1} of {app!r} is missing in {record.site.region}")
+            page.append(mender.event(app, stored, at.hash))
+            at = at._replace(number=stored.number, hash=page[-1].hash)
+            if len(page) == _PAGE:
+                if not self._copy.take(app, since, page, [], at):
+                    return False
+                since, page = at, []
+        if (at.number, at.hash) != (head.number, head.hash):
+            raise _altered(f"the head of {app!r} in {record.site.region} names another event than the last one")
+        made = [mender.snapshot(app, dna) for dna in self._snapshots(app, record, since, head)]
+        if made and made[-1].checksum != head.checksum:
+            raise _altered(f"the head of {app!r} in {record.site.region} names another DNA than the last one")
+        return self._copy.take(app, since, page, made, head)
+
+    def _snapshots(self, app: str, record: Record, since: Head, head: Head) -> list[Snapshot]:
+        if since.generation == head.generation:
+            return []
+        found = list(record.snapshots(app, after=since.generation, upto=head.generation))
+        if [dna.generation for dna in found] != list(range(since.generation + 1, head.generation + 1)):
+            raise _altered(f"a generation of {app!r} after {since.generation} is missing in {record.site.region}")
+        return found
+
+    def _goes_on(self, app: str, record: Record, since: Head, head: Head) -> bool:
+        """Whether a region's record holds all that this machine took over before."""
+        if since.number == 0:
+            return True
+        if head.number < since.number:
+            return False
+        there = record.event(app, since.number)
+        return there is not None and there.hash == since.hash
+
+    def _fork(self, app: str, record: Record, head: Head) -> Head:
+        """Return the last position that a region's record and this machine's copy have in common."""
+        low, high = 0, min(head.number, self._copy.position(app).number)
+        while low < high:
+            middle = (low + high + 1) // 2
+            there = record.event(app, middle)
+            if there is not None and there.hash == self._copy.hash_of(app, middle):
+                low = middle
+            else:
+                high = middle - 1
+        return self._copy.as_of(app, low)
+
+    # -- events
+
+    def append(self, event: EventDraft) -> EvolutionEvent:
+        """See `DNAStore.append`: it is on record here at once, and elsewhere when the cloud has it."""
+        stored = super().append(event)
+        # Another machine may have been faster: then it has another number by now, or is another's.
+        return super().event(event.app, event.key) or stored
+
+    def _record(self, connection: sqlite3.Connection, draft: EventDraft) -> EvolutionEvent:
+        event, new = chain(connection, draft)
+        if new:
+            self.sync.add(connection, draft.app, draft.key, draft.run_id)
+        return event
+
+    # -- the live DNA
+
+    def ready(self) -> None:
+        """See `SQLiteDNAStore.ready`."""
+        deadline_s = self._clock.monotonic_s() + self._patience_s
+        while True:
+            try:
+                self._push_all()
+            except StoreUnavailable as error:
+                self.sync.failed(error)
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                self._clock.sleep(self._draws.uniform(0.1, 1.0))
+            else:
+                self.sync.succeeded()
+                return
+
+    def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
+        """See `DNAStore.commit`.
+
+        Raises:
+            StaleParent: Another DNA is live; nothing was written.
+            StoreUnavailable: The cloud cannot be reached; it may have been written, and is found so when repeated.
+        """
+        if not self._database.inside:
+            self.ready()
+        with self._database.transaction("dna.commit") as connection:
+            return self._heeding(lambda: self._commit(connection, expected, dna, event))
+
+    def _commit(
+        self, connection: sqlite3.Connection, expected: str | None, dna: SystemDNA, event: EventDraft
+    ) -> SystemDNA:
+        pulled = False
+        for _ in range(_ROUNDS):
+            # What is queued comes first.
+            self._push(dna.app)
+            known = connection.execute(
+                "SELECT checksum, document FROM dna WHERE app = ? AND mutation = ? AND parent IS ?",
+                [dna.app, dna.mutation, expected],
+            ).fetchone()
+            head = super().head(dna.app)
+            live = head.checksum if head else None
+            if known and dna.mutation is not None and (live == known[0] or super().event(dna.app, event.key)):
+                self._record(connection, event)
+                return read_dna(*known)
+            if live == expected:
+                batch = self._change(dna, event)
+                try:
+                    self._send(batch)
+                except ConditionFailed:
+                    pass
+                else:
+                    self._copy.add(connection, batch)
+                    return dna
+            elif pulled:
+                raise stale(dna.app, live, expected)
+            self._pull(dna.app, self._writer)
+            pulled = True
+        raise StoreUnavailable(f"other machines change the DNA of {dna.app!r} all the time.", hint="Try again.")
+
+    def _change(self, dna: SystemDNA, draft: EventDraft) -> Batch:
+        before = self._copy.position(dna.app)
+        after = before._replace(generation=dna.generation, checksum=dna.checksum)
+        made = Snapshot(dna.generation, dna.checksum, dna.parent, dna.mutation, write_dna(dna))
+        if super().event(dna.app, draft.key) is not None:
+            return Batch(dna.app, before, after, (), made)
+        event, document = EvolutionEvent.sealed(draft, seq=before.number + 1, previous=before.hash)
+        return Batch(
+            dna.app, before, after._replace(number=event.seq, hash=event.hash), (StoredEvent.of(event, document),), made
+        )
+
+    # -- sending
+
+    def _push_all(self) -> None:
+        with self._database.alone():
+            waiting = {app for (app,) in self._database.rows("SELECT DISTINCT app FROM outbox")}
+            for app in sorted(waiting | set(self._shipping.apps())):
+                self._heeding(lambda app=app: self._push(app))  # type: ignore[misc]
+
+    def _push(self, app: str) -> None:
+        for _ in range(_ROUNDS):
+            queued = self._copy.queued(app, self.machine)
+            if queued is None:
+                return
+            batch, packed = queued
+            try:
+                self._send(batch)
+            except ConditionFailed:
+                self._overtaken(batch)
+            else:
+                self._copy.sent(batch, packed)
+        raise StoreUnavailable(f"other machines write to the record of {app!r} all the time.", hint="Try again.")
+
+    def _send(self, batch: Batch) -> None:
+        record = self._writer
+        record.put_objects(batch)
+        self.regions.transact(record.parts(batch))
+        self.replication.copy(batch)
+
+    def _overtaken(self, batch: Batch) -> None:
+        """Make what is queued fit what is stored by now.
+
+        Raises:
+            WriterFenced: A run goes on at another machine; what this one queued of it is set aside.
+        """
+        lost = [run for run in batch.runs if self._writer.owner(batch.app, run) not in (None, self.machine)]
+        for run in lost:
+            self._copy.set_aside(batch.app, run)
+        with self._database.transaction("store.pull") as connection:
+            for segment in batch.segments:
+                if segment.run_id not in lost:
+                    last = self._writer.last_segment(batch.app, segment.run_id)
+                    self._shipping.reached(connection, segment.run_id, last)
+        self._pull(batch.app, self._writer)
+        if lost:
+            raise WriterFenced(
+                f"run {lost[0]} goes on at another machine; what this one did of it since then is set aside.",
+                hint="Let it go on there: `bedrock-evolution status` tells how it stands.",
+            )
+
+    def _heeding(self, work: Callable[[], Result]) -> Result:
+        """Do something, and again where another region is written to by now."""
+        try:
+            return work()
+        except (WriterFenced, StoreUnavailable):
+            if not self.regions.several or not self.regions.follow():
+                raise
+        for app in super().apps():
+            self._pull(app, self._writer)
+        return work()
+
+    # -- runs
+
+    def watch_runs(self) -> None:
+        """See `SQLiteDNAStore.watch_runs`."""
+        self._shipping.watch()
+
+    def fetch_run(self, app: str, run_id: str) -> None:
+        """See `SQLiteDNAStore.fetch_run`.
+
+        The machine that worked on it before is refused from then on.
+
+        Raises:
+            StoreUnavailable: The cloud cannot be reached.
+            IntegrityError: What is stored of it was altered.
+        """
+        record = self._writer
+        if record.owner(app, run_id) in (None, self.machine):
+            return
+        self.regions.transact([record.take_over(app, run_id, self.machine)])
+        segments = list(record.segments(app, run_id))
+        with self._database.transaction("store.pull") as connection:
+            # What this machine did of it before, and could not send, is not what the run went on from.
+            self._shipping.clear(connection, run_id)
+            for number, content in segments:
+                self._shipping.unpack(connection, run_id, number, content)
+        self.refresh(app)
+
+
+def _altered(what: str) -> IntegrityError:
+    return IntegrityError(f"{what}: it was altered.", hint="`bedrock-evolution store verify` tells more.")
