@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..clock import Clock
+from ..errors import StoreUnavailable, WriterFenced
 from .classification import CALL_FAILURES, classify
 from .failures import Failure, FailureKind, Healing, Step, Target
 
@@ -77,7 +78,8 @@ class Attempts:
         for taking over is not come, or as long as this model's answers usually take.
 
         Raises:
-            NoAnswer: It failed or took too long, or every target is left alone at present.
+            NoAnswer: It failed or took too long, every target is left alone at present, or the ledger that has to admit
+                it cannot be reached.
         """
         if self._target is None:
             raise NoAnswer("every model is left alone for now, after its failures")
@@ -91,6 +93,9 @@ class Attempts:
         except CALL_FAILURES as error:
             failure = classify(error)
             raise NoAnswer(f"{failure.kind}: {failure.code}", failure) from error
+        except (StoreUnavailable, WriterFenced) as error:
+            # Raised by the reservation: what cannot be booked is not sent, to any model.
+            raise NoAnswer("the ledger cannot be reached") from error
 
     def prepare(self, last: NoAnswer) -> bool:
         """Get ready for another attempt after one that gave no answer, waiting where the remedy says so.

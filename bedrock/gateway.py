@@ -16,7 +16,7 @@ from .models.catalog import Catalog
 from .models.prices import Tokens
 from .money.ledger import Ledger
 from .routing.optimizer import CostOptimizer
-from .routing.performance import ModelPerformanceTracker
+from .routing.performance import PerformanceTracker
 from .routing.router import Choice, ModelRouter
 from .routing.task import TaskContext
 
@@ -97,7 +97,7 @@ class ModelGateway:
         *,
         clock: Clock,
         healing: Healing,
-        tracker: ModelPerformanceTracker,
+        tracker: PerformanceTracker,
         catalog: Catalog,
         session: BedrockSession | None,
     ) -> None:

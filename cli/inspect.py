@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import App, AsJson, Store, chosen_app, open_store, print_json
+from .options import App, AsJson, Store, chosen_app, open_all, open_store, print_json
 from .status import status
 from .tables import number, print_table
 
@@ -122,17 +122,15 @@ def costs(
     """Show model spend, what it will be at the end of the day and month, alarms, and what would save money."""
     from ..bedrock.models.catalog import Catalog
     from ..bedrock.money.costs import CostTracker
-    from ..bedrock.money.sqlite_ledger import SQLiteLedger
-    from ..bedrock.routing.performance import ModelPerformanceTracker
     from ..clock import RandomIds, SystemClock
     from ..settings import Budget, Settings
     from .report import CostReport, print_costs
 
-    database, dna_store = open_store(store)
-    name, clock = chosen_app(dna_store, app), SystemClock()
-    ledger = SQLiteLedger(database, app=name, budget=Budget(), clock=clock, ids=RandomIds())
+    opened, clock = open_all(store), SystemClock()
+    name = chosen_app(opened.store, app)
+    ledger = opened.ledger(app=name, budget=Budget(), clock=clock, ids=RandomIds())
     tracker = CostTracker(ledger, clock=clock, catalog=Catalog(Settings.load().model_cards))
-    learned = ModelPerformanceTracker(database, app=name, clock=clock).snapshot()
+    learned = opened.tracker(app=name, clock=clock).snapshot()
     columns = ("day", "agent", "model") if by is None else (by.value,)
     groups = tracker.by(*columns)
     report = CostReport(name, columns, groups, tracker.forecasts(), tracker.alarms(), tracker.savings(learned))

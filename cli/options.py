@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from ..dna.database import Database
     from ..dna.sqlite import SQLiteDNAStore
+    from ..governance.stores import OpenStore
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Store = Annotated[str | None, typer.Option(help="Store URL: sqlite:///path.db or s3://BUCKET/PREFIX?table=…&region=….")]
@@ -24,12 +25,17 @@ def open_store(url: str | None) -> tuple[Database, SQLiteDNAStore]:
         StoreError: It does not exist, or cannot be used.
         InvalidSetting: A setting is not allowed.
     """
+    found = open_all(url)
+    return found.database, found.store
+
+
+def open_all(url: str | None) -> OpenStore:
+    """Open a store that exists, with all that belongs to it."""
     from ..clock import RandomIds, SystemClock
     from ..governance.stores import open_store as opened
     from ..settings import Settings
 
-    found = opened(Settings.load(store=url), clock=SystemClock(), ids=RandomIds(), existing=True)
-    return found.database, found.store
+    return opened(Settings.load(store=url), clock=SystemClock(), ids=RandomIds(), existing=True)
 
 
 def chosen_app(store: SQLiteDNAStore, name: str | None) -> str:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..bedrock.money.sqlite_ledger import SQLiteLedger
-from ..bedrock.routing.performance import ModelPerformanceTracker
+from ..bedrock.routing.performance import ModelPerformanceTracker, PerformanceTracker
 from ..clock import Clock, IdSource
 from ..dna.anchor import HeadAnchor
+from ..dna.aws.calls import Clients
 from ..dna.database import SCHEME, Database
-from ..dna.events import EvolutionEvent
 from ..dna.sqlite import SQLiteDNAStore
 from ..errors import StoreError
 from ..settings import Budget, Settings
+from .projections import project
 
 if TYPE_CHECKING:
     from ..bedrock.money.ledger import Ledger
@@ -34,18 +34,28 @@ class OpenStore:
         database: The store's own file, or the working copy of a cloud store.
         store: DNA and events.
         regions: Where a cloud store is; None for a file.
+        clients: Call AWS; none is called before it is asked for something.
     """
 
     database: Database
     store: SQLiteDNAStore
     regions: Regions | None
+    clients: Clients
 
     def ledger(self, *, app: str, budget: Budget, clock: Clock, ids: IdSource) -> Ledger:
         """Return the ledger that all machines of an application share."""
+        if self.regions is not None:
+            from ..bedrock.money.dynamo_ledger import DynamoLedger
+
+            return DynamoLedger(self.regions, app=app, budget=budget, clock=clock, ids=ids)
         return SQLiteLedger(self.database, app=app, budget=budget, clock=clock, ids=ids)
 
-    def tracker(self, *, app: str, clock: Clock) -> ModelPerformanceTracker:
+    def tracker(self, *, app: str, clock: Clock) -> PerformanceTracker:
         """Return what the router learned, on all machines of an application."""
+        if self.regions is not None:
+            from ..bedrock.routing.dynamo_performance import DynamoPerformanceTracker
+
+            return DynamoPerformanceTracker(self.regions, app=app, clock=clock)
         return ModelPerformanceTracker(self.database, app=app, clock=clock)
 
 
@@ -69,7 +79,7 @@ def open_store(settings: Settings, *, clock: Clock, ids: IdSource, existing: boo
         )
     database = Database.from_url(settings.store)
     anchor = HeadAnchor.beside(database, anchor=settings.audit_anchor, key=settings.audit_key)
-    return OpenStore(database, SQLiteDNAStore(database, anchor), None)
+    return OpenStore(database, SQLiteDNAStore(database, anchor), None, _clients(settings, clock, ids))
 
 
 def _path(url: str) -> Path:
@@ -77,27 +87,29 @@ def _path(url: str) -> Path:
 
 
 def _cloud(settings: Settings, *, clock: Clock, ids: IdSource) -> OpenStore:
-    from ..bedrock.aws.credentials import store_session
-    from ..dna.aws.calls import Clients
     from ..dna.aws.place import CloudPlace
     from ..dna.aws.regions import Regions
     from ..dna.cloud import CloudDNAStore
 
-    place = CloudPlace.parse(settings.store)
-    draws = random.Random(ids.new("jitter"))  # noqa: S311  # jitter is no secret
-    clients = Clients(
-        partial(store_session, settings),
+    place, clients = CloudPlace.parse(settings.store), _clients(settings, clock, ids)
+    regions = Regions(clients, place, clock)
+    database = Database(settings.work_dir.expanduser() / f"{place.name}.db")
+    store = CloudDNAStore(database, regions, clock=clock, ids=ids, draws=clients.draws, project=project)
+    return OpenStore(database, store, regions, clients)
+
+
+def _clients(settings: Settings, clock: Clock, ids: IdSource) -> Clients:
+    return Clients(
+        partial(_session, settings),
         settings.aws_endpoints,
         connect_timeout_s=settings.store_timeout_s,
         read_timeout_s=settings.store_timeout_s,
         clock=clock,
-        draws=draws,
+        draws=random.Random(ids.new("jitter")),  # noqa: S311  # jitter is no secret
     )
-    regions = Regions(clients, place, clock)
-    database = Database(settings.work_dir.expanduser() / f"{place.name}.db")
-    store = CloudDNAStore(database, regions, clock=clock, ids=ids, draws=draws, project=_project)
-    return OpenStore(database, store, regions)
 
 
-def _project(connection: sqlite3.Connection, event: EvolutionEvent) -> None:
-    pass
+def _session(settings: Settings) -> Any:
+    from ..bedrock.aws.credentials import store_session
+
+    return store_session(settings)

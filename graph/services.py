@@ -17,7 +17,7 @@ from ..agents.healer import SelfHealer
 from ..bedrock.gateway import Gateway, ModelTask
 from ..bedrock.money.ledger import Ledger
 from ..bedrock.recorded import RecordedCalls
-from ..bedrock.routing.performance import ModelPerformanceTracker
+from ..bedrock.routing.performance import PerformanceTracker
 from ..clock import Clock, IdSource
 from ..dna.database import Database
 from ..dna.engine import MutationEngine
@@ -84,7 +84,7 @@ class Models(Gateway, Protocol):
         ...
 
     @property
-    def tracker(self) -> ModelPerformanceTracker:
+    def tracker(self) -> PerformanceTracker:
         """Learns which models do well."""
         ...
 

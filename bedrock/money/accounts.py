@@ -1,4 +1,4 @@
-"""The ledger's accounts: a balance for each period that a cap may cover, and the alarms they raise.
+"""The accounts of the ledger in a file: a balance for each period that a cap may cover, and the alarms they raise.
 
 A reservation is checked against balances, never against a sum over calls, so it costs the same with ten calls in
 the file and with a million.
@@ -7,13 +7,13 @@ the file and with a million.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import astuple
 
 from ...dna.database import Database
-from ...settings import MICRO, Budget
-from .ledger import Alarm, AlarmKind, Spend
+from .caps import Account
+from .closing import Posting
+from .ledger import Alarm, Spend
 
 _ACCOUNTS = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -45,22 +45,6 @@ CREATE TABLE IF NOT EXISTS alarms (
     PRIMARY KEY (app, kind, scope, period, cap_micro_usd)
 )
 """
-_THRESHOLDS: tuple[tuple[AlarmKind, int], ...] = (("measures", 80), ("exhausted", 100))
-"""Percent of a cap from which an alarm is raised; from the first, `CostGovernor` makes work cheaper."""
-
-
-class Posting(NamedTuple):
-    """What one call adds to each of its accounts: micro-dollars, failures and tokens."""
-
-    spent: int = 0
-    held: int = 0
-    unconfirmed: int = 0
-    failed_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-
 
 # The row is made and checked in one statement, so that the first call of a period meets its cap too.
 _HOLD = (
@@ -78,37 +62,6 @@ _SPEND = (
     "SELECT spent + held, calls, failed_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
     " unconfirmed, held FROM accounts WHERE app = ? AND scope = ? AND period = ?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One balance and the cap on it, if there is one.
-
-    Args:
-        scope: Which cap it is for: `run`, `daily <agent>`, `daily` or `monthly`.
-        period: The run, the UTC day or the UTC month.
-        cap: The cap in micro-dollars.
-    """
-
-    scope: str
-    period: str
-    cap: int | None
-
-
-def accounts_of(budget: Budget, *, run_id: str, agent: str, day: str) -> list[Account]:
-    """Return the accounts that a call of this run, agent and UTC day belongs to, with the budget's caps."""
-    return [
-        Account("run", run_id, micro(budget.run_usd)),
-        agents_account(budget, agent, day),
-        Account("daily", day, micro(budget.daily_usd)),
-        Account("monthly", day[:7], micro(budget.monthly_usd)),
-    ]
-
-
-def agents_account(budget: Budget, agent: str, day: str) -> Account:
-    """Return the account of one agent's UTC day, with the budget's cap."""
-    usd = next((usd for name, usd in budget.agent_daily_usd.items() if name == agent), None)
-    return Account(f"daily {agent}", day, micro(usd))
 
 
 class Accounts:
@@ -165,24 +118,3 @@ class Accounts:
             [self._app],
         )
         return [Alarm(*row) for row in rows]
-
-
-def reached(taken: Mapping[Account, int], at: str) -> Iterator[Alarm]:
-    """Yield the alarms that balances call for, whether or not they were raised before."""
-    for account, amount in taken.items():
-        if account.cap is None:
-            continue
-        for kind, percent in _THRESHOLDS:
-            if amount * 100 >= account.cap * percent:
-                said = f"{dollars(amount)} of the {account.scope} budget of {dollars(account.cap)} are spent or held."
-                yield Alarm(at, kind, account.scope, account.period, account.cap, amount, said)
-
-
-def micro(usd: float | None) -> int | None:
-    """Return a cap in whole micro-dollars."""
-    return None if usd is None else round(usd * MICRO)
-
-
-def dollars(micro_usd: int) -> str:
-    """Write an amount as it is shown to people."""
-    return f"${micro_usd / MICRO:.4f}"

@@ -1,19 +1,16 @@
-"""The ledger's calls: one row for each model call, with everything that is known of it."""
+"""The calls of the ledger in a file: one row for each model call, with everything that is known of it."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from ...dna.database import Database
 from ...errors import StoreError
-from .accounts import Posting
+from .closing import CallRecord, Ending, Posting, iso
 from .ledger import Dimension, Group, Spend
-
-Status = Literal["held", "expired", "lost", "void", "settled"]
 
 _COLUMNS = {
     "call_id": str,
@@ -51,19 +48,6 @@ _SPEND = (
     " sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),"
     " sum(CASE WHEN status IN ('expired', 'lost') THEN cost_micro_usd ELSE 0 END), sum(held_micro_usd)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What the ledger has to know of a call to close it; the amount reserved is in micro-dollars."""
-
-    call_id: str
-    run_id: str
-    agent: str
-    model: str
-    day: str
-    status: Status
-    reserved: int
 
 
 class Calls:
@@ -118,21 +102,12 @@ class Calls:
     def _found(self, connection: sqlite3.Connection, where: str, value: str) -> Iterator[CallRecord]:
         return (CallRecord(*row) for row in connection.execute(_RECORD + where, [self._app, value]).fetchall())
 
-    def close(
-        self,
-        connection: sqlite3.Connection,
-        call: CallRecord,
-        status: Status,
-        *,
-        posting: Posting,
-        error: str,
-        latency_ms: int,
-    ) -> None:
+    def close(self, connection: sqlite3.Connection, call: CallRecord, end: Ending, posting: Posting) -> None:
         """Give a call its end: what it adds to its accounts from now on, and why it failed, if it did."""
         connection.execute(
             "UPDATE calls SET status = ?, error = ?, latency_ms = ?, held_micro_usd = ?, cost_micro_usd = ?,"
             " input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ? WHERE call_id = ?",
-            [status, error, latency_ms, posting.held, posting.spent, *posting[-4:], call.call_id],
+            [end.status, end.error, end.latency_ms, posting.held, posting.spent, *posting[-4:], call.call_id],
         )
 
     def spend_by(self, *dimensions: Dimension, since: str) -> list[Group]:
@@ -161,8 +136,3 @@ class Calls:
         )
         spent: dict[int, int] = dict(rows)
         return [spent.get(block, 0) for block in range(whole)]
-
-
-def iso(moment: datetime) -> str:
-    """Write a UTC moment so that moments sort as their texts do."""
-    return moment.isoformat(timespec="microseconds")

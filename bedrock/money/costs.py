@@ -17,7 +17,7 @@ from ..models.prices import Tokens
 from ..routing.optimizer import CostOptimizer, ModelUsage
 from ..routing.performance import RoutingState
 from ..routing.task import role_of
-from .accounts import dollars
+from .caps import dollars
 from .ledger import Alarm, Dimension, Group, Ledger, Spend
 
 WINDOW_DAYS = 28

@@ -15,6 +15,9 @@ from ..models.prices import Tokens
 Dimension = Literal["day", "month", "run", "agent", "model", "region", "task", "error"]
 AlarmKind = Literal["over_hold", "measures", "exhausted"]
 
+HOLD_TTL_S = 3600.0
+"""So many seconds after it was made an open hold is taken for that of a process that died."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -123,11 +126,14 @@ class Ledger(Protocol):
         Raises:
             SpendExhausted: Spent plus held plus this would pass a cap; nothing was set aside.
             UsageError: The amount is negative, or the key names a call of another amount or one that is closed.
+            StoreUnavailable: The books cannot be reached; the call must not be made.
         """
         ...
 
     def settle(self, hold: Hold, *, tokens: Tokens, micro_usd: int, latency_ms: int = 0) -> None:
         """Replace a hold by what the call really used, even if that is more, and even if it comes late.
+
+        Where the books cannot be reached it is logged and the hold stays, which counts until it is closed.
 
         Closing a call a second time changes nothing, unless it says more surely what the call cost: expired and lost
         are presumptions, voided and settled are not, and real usage beats all.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from ...clock import Clock
 from ...dna.database import Database
@@ -137,6 +137,30 @@ def _latency_s(*narrow_to_wide: Sequence[Evidence]) -> float | None:
     return None
 
 
+class PerformanceTracker(Protocol):
+    """Learns how models do, wherever it keeps what it learned."""
+
+    def record(self, context: TaskContext, model_id: str, *, success: bool, latency_ms: int, micro_usd: int) -> None:
+        """Add the outcome of one call.
+
+        Args:
+            context: What the call was for.
+            model_id: The model that was called, as the router named it.
+            success: Whether its answer was usable.
+            latency_ms: Milliseconds until the answer, or the failure, was there.
+            micro_usd: What the call cost.
+        """
+        ...
+
+    def snapshot(self) -> dict[str, dict[str, Evidence]]:
+        """Return what was learned: the families with most evidence, and their models with most of it.
+
+        At most `MAX_FAMILIES` families of `MAX_MODELS` models, in the order of their names, rounded to six digits:
+        JSON-plain, to be kept with a run's state.
+        """
+        ...
+
+
 class ModelPerformanceTracker:
     """Keeps what was learned in the application's file, where all its processes add to it.
 
@@ -167,15 +191,7 @@ class ModelPerformanceTracker:
             )
 
     def record(self, context: TaskContext, model_id: str, *, success: bool, latency_ms: int, micro_usd: int) -> None:
-        """Add the outcome of one call, in one transaction.
-
-        Args:
-            context: What the call was for.
-            model_id: The model that was called, as the router named it.
-            success: Whether its answer was usable.
-            latency_ms: Milliseconds until the answer, or the failure, was there.
-            micro_usd: What the call cost.
-        """
+        """Add the outcome of one call, in one transaction; see `PerformanceTracker.record`."""
         now = self._clock.now().astimezone(UTC).isoformat(timespec="seconds")
         outcome = Outcome(success, latency_ms, micro_usd)
         with self._database.transaction("routing.learn") as connection:
@@ -183,7 +199,7 @@ class ModelPerformanceTracker:
                 f"SELECT model, {_COLUMNS} FROM model_performance WHERE app = ? AND family = ?",  # noqa: S608  # ours
                 [self._app, context.family],
             ).fetchall()
-            family = after_call({model: _evidence(sums) for model, *sums in known}, model_id, outcome)
+            family = after_call({model: evidence_of(sums) for model, *sums in known}, model_id, outcome)
             connection.execute(
                 "DELETE FROM model_performance WHERE app = ? AND family = ?", [self._app, context.family]
             )
@@ -193,26 +209,28 @@ class ModelPerformanceTracker:
             )
 
     def snapshot(self) -> dict[str, dict[str, Evidence]]:
-        """Return what was learned: the families with most evidence, and their models with most of it.
-
-        At most `MAX_FAMILIES` families of `MAX_MODELS` models, in the order of their names, rounded to six digits:
-        JSON-plain, to be kept with a run's state.
-        """
+        """Return what was learned; see `PerformanceTracker.snapshot`."""
         state: dict[str, dict[str, Evidence]] = {}
         for family, model, *sums in self._database.rows(
             f"SELECT family, model, {_COLUMNS} FROM model_performance WHERE app = ? ORDER BY family, model",  # noqa: S608
             [self._app],
         ):
-            state.setdefault(family, {})[model] = _evidence(sums)
-        kept = _most(state, MAX_FAMILIES, lambda models: math.fsum(cell["calls"] for cell in models.values()))
-        return {family: _most(models, MAX_MODELS, lambda cell: cell["calls"]) for family, models in kept.items()}
+            state.setdefault(family, {})[model] = evidence_of(sums)
+        return most_known(state)
 
 
-def _evidence(sums: Sequence[float]) -> Evidence:
+def most_known(state: Mapping[str, Mapping[str, Evidence]]) -> dict[str, dict[str, Evidence]]:
+    """Return the families with most evidence and their models with most of it, in the order of their names."""
+    kept = _most(state, MAX_FAMILIES, lambda models: math.fsum(cell["calls"] for cell in models.values()))
+    return {family: _most(models, MAX_MODELS, lambda cell: cell["calls"]) for family, models in kept.items()}
+
+
+def evidence_of(sums: Sequence[float]) -> Evidence:
+    """Return stored sums, in the order of `Evidence`, as they are told: rounded to six digits."""
     calls, successes, latency_ms, micro_usd = (round(value, _DIGITS) for value in sums)
     return Evidence(calls=calls, successes=successes, latency_ms=latency_ms, micro_usd=micro_usd)
 
 
-def _most(table: dict[str, Value], limit: int, evidence: Callable[[Value], float]) -> dict[str, Value]:
+def _most(table: Mapping[str, Value], limit: int, evidence: Callable[[Value], float]) -> dict[str, Value]:
     kept = sorted(table, key=lambda name: (-evidence(table[name]), name))[:limit]
     return {name: table[name] for name in sorted(kept)}

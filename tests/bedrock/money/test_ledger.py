@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 
 from bedrock_evolution.bedrock.models.prices import Tokens
-from bedrock_evolution.bedrock.money.ledger import Alarm, Group, Hold, Ledger, Pressure, Spend
-from bedrock_evolution.bedrock.money.sqlite_ledger import HOLD_TTL_S, SQLiteLedger
+from bedrock_evolution.bedrock.money.ledger import HOLD_TTL_S, Alarm, Group, Hold, Ledger, Pressure, Spend
+from bedrock_evolution.bedrock.money.sqlite_ledger import SQLiteLedger
 from bedrock_evolution.clock import FixedClock
+from bedrock_evolution.dna.aws.calls import Clients
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import BudgetExhausted, ExitCode, StoreError, UsageError
 from bedrock_evolution.settings import MICRO, Budget
-from tests.support.books import added_up, balances, opened
+from tests.bedrock.money.places import FilePlace, Place, TablePlace, shared_clients
+from tests.support.books import opened
+from tests.support.moto_server import moto_server
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING = Spend(0, 0, 0, 0, 0)
@@ -33,6 +37,18 @@ def clock() -> FixedClock:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "evolution.db"
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[tuple[str, Clients]]:
+    with moto_server() as server:
+        yield server.url, shared_clients(server.url)
+
+
+@pytest.fixture(params=["file", "table"])
+def place(request: pytest.FixtureRequest, path: Path) -> Place:
+    """Every claim is made of the ledger in a file and of the one in DynamoDB."""
+    return FilePlace(path) if request.param == "file" else TablePlace(*request.getfixturevalue("emulator"))
 
 
 def reserve(ledger: Ledger, usd: float, *, run: str = "run-1", agent: str = "advisor", **more: Any) -> Hold:
@@ -50,8 +66,8 @@ def unconfirmed(usd: float) -> Spend:
 # -- holding and settling
 
 
-def test_a_hold_counts_until_it_is_settled_at_what_was_used(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_a_hold_counts_until_it_is_settled_at_what_was_used(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0)
     hold = reserve(ledger, 0.8)
     assert ledger.day_spend() == held(0.8)
     ledger.settle(hold, tokens=Tokens(100, 20, cache_read=10, cache_write=3), micro_usd=123)
@@ -59,23 +75,23 @@ def test_a_hold_counts_until_it_is_settled_at_what_was_used(path: Path, clock: F
     assert ledger.day_spend() == ledger.run_spend("run-1") == ledger.month_spend() == spent
 
 
-def test_a_voided_hold_costs_nothing_and_is_a_failed_call(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_a_voided_hold_costs_nothing_and_is_a_failed_call(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0)
     ledger.void(reserve(ledger, 1.0), error="ThrottlingException")
     assert ledger.day_spend() == FAILED
     assert reserve(ledger, 1.0)
 
 
-def test_a_kept_hold_counts_as_spent_and_is_shown_as_unconfirmed(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_a_kept_hold_counts_as_spent_and_is_shown_as_unconfirmed(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0)
     ledger.keep(reserve(ledger, 0.7), error="the answer was lost")
     assert ledger.day_spend() == unconfirmed(0.7)
     with pytest.raises(BudgetExhausted):
         reserve(ledger, 0.4)
 
 
-def test_what_was_said_of_a_call_is_on_record(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_what_was_said_of_a_call_is_on_record(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     hold = ledger.reserve(
         run_id="run-1",
         agent="advisor",
@@ -87,11 +103,8 @@ def test_what_was_said_of_a_call_is_on_record(path: Path, clock: FixedClock) -> 
         key="run-1/3/advisor/0",
     )
     ledger.settle(hold, tokens=Tokens(100, 20, cache_read=10, cache_write=3), micro_usd=123, latency_ms=840)
-    connection = sqlite3.connect(path)
-    connection.row_factory = sqlite3.Row
-    [row] = connection.execute("SELECT * FROM calls").fetchall()
-    connection.close()
-    assert dict(row) == {
+    [row] = place.calls()
+    assert row == {
         "call_id": hold.call_id,
         "app": "router",
         "run_id": "run-1",
@@ -119,8 +132,8 @@ def test_what_was_said_of_a_call_is_on_record(path: Path, clock: FixedClock) -> 
 
 
 @pytest.mark.parametrize("micro_usd", [-1, -MICRO])
-def test_money_cannot_be_negative(path: Path, clock: FixedClock, micro_usd: int) -> None:
-    ledger = opened(path, clock)
+def test_money_cannot_be_negative(place: Place, clock: FixedClock, micro_usd: int) -> None:
+    ledger = place.opened(clock)
     hold = reserve(ledger, 0.5)
     with pytest.raises(UsageError, match="a call cannot cost -"):
         ledger.reserve(run_id="run-1", agent="advisor", model="model", micro_usd=micro_usd)
@@ -155,20 +168,19 @@ SETTLED = Spend(7, 1, 0, 10, 1)
     ],
 )
 def test_closing_a_call_again_changes_it_only_to_something_surer(
-    path: Path, clock: FixedClock, first: str, then: str, after: Spend
+    place: Place, clock: FixedClock, first: str, then: str, after: Spend
 ) -> None:
-    ledger = opened(path, clock)
+    ledger = place.opened(clock)
     hold = reserve(ledger, 0.5)
     CLOSE[first](ledger, hold)
     CLOSE[then](ledger, hold)
     assert ledger.day_spend() == ledger.run_spend("run-1") == ledger.month_spend() == after
     assert ledger.spend_by("run") == [Group(("run-1",), after)]
-    database = Database(path)
-    assert balances(database) == added_up(database)
+    assert place.balances() == place.added_up()
 
 
-def test_a_second_settlement_changes_nothing_whatever_it_says(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_a_second_settlement_changes_nothing_whatever_it_says(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     hold = reserve(ledger, 0.5)
     ledger.settle(hold, tokens=Tokens(10, 1), micro_usd=7)
     ledger.settle(hold, tokens=Tokens(99, 99), micro_usd=99 * MICRO)
@@ -176,12 +188,12 @@ def test_a_second_settlement_changes_nothing_whatever_it_says(path: Path, clock:
     assert ledger.alarms() == []
 
 
-def test_a_hold_of_another_ledger_is_refused(path: Path, clock: FixedClock, tmp_path: Path) -> None:
-    stranger = reserve(opened(tmp_path / "other.db", clock), 0.5)
-    neighbour = reserve(opened(path, clock, app="other"), 0.5)
-    ledger = opened(path, clock)
+def test_a_hold_of_another_ledger_is_refused(place: Place, clock: FixedClock) -> None:
+    stranger = reserve(place.elsewhere().opened(clock), 0.5)
+    neighbour = reserve(place.opened(clock, app="other"), 0.5)
+    ledger = place.opened(clock)
     for hold in (stranger, neighbour):
-        with pytest.raises(UsageError, match=f"the ledger of 'router' holds no call '{hold.call_id}'"):
+        with pytest.raises(UsageError, match=f"the ledger of 'router' holds no call '{re.escape(hold.call_id)}'"):
             ledger.settle(hold, tokens=Tokens(1, 1), micro_usd=1)
 
 
@@ -189,9 +201,9 @@ def test_a_hold_of_another_ledger_is_refused(path: Path, clock: FixedClock, tmp_
 
 
 def test_a_call_that_cost_more_than_held_is_recorded_in_full_and_raises_an_alarm(
-    path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
+    place: Place, clock: FixedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+    ledger = place.opened(clock, daily_usd=1.0)
     hold = reserve(ledger, 0.1)
     with caplog.at_level(logging.WARNING):
         ledger.settle(hold, tokens=Tokens(1, 1), micro_usd=1_500_000)
@@ -218,14 +230,14 @@ def test_a_call_that_cost_more_than_held_is_recorded_in_full_and_raises_an_alarm
         reserve(ledger, 0.0)
 
 
-def test_a_call_that_cost_what_was_held_raises_none(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_a_call_that_cost_what_was_held_raises_none(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     ledger.settle(reserve(ledger, 0.1), tokens=Tokens(1, 1), micro_usd=100_000)
     assert ledger.alarms() == []
 
 
-def test_a_late_answer_above_its_hold_raises_an_alarm_too(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_a_late_answer_above_its_hold_raises_an_alarm_too(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     hold = reserve(ledger, 0.1)
     ledger.keep(hold, error="ReadTimeoutError")
     ledger.settle(hold, tokens=Tokens(1, 1), micro_usd=100_001)
@@ -235,9 +247,9 @@ def test_a_late_answer_above_its_hold_raises_an_alarm_too(path: Path, clock: Fix
 # -- holds of processes that died
 
 
-def test_a_hold_left_open_counts_and_is_closed_as_spent_when_its_time_is_over(path: Path, clock: FixedClock) -> None:
-    reserve(opened(path, clock, daily_usd=1.0), 0.9)
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_a_hold_left_open_counts_and_is_closed_as_spent_when_its_time_is_over(place: Place, clock: FixedClock) -> None:
+    reserve(place.opened(clock, daily_usd=1.0), 0.9)
+    ledger = place.opened(clock, daily_usd=1.0)
     clock.moment += timedelta(seconds=HOLD_TTL_S) - timedelta(microseconds=1)
     with pytest.raises(BudgetExhausted, match="are spent or held"):
         reserve(ledger, 0.2)
@@ -250,9 +262,9 @@ def test_a_hold_left_open_counts_and_is_closed_as_spent_when_its_time_is_over(pa
 
 
 def test_an_expired_hold_is_told_and_names_whose_it_was(
-    path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
+    place: Place, clock: FixedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = opened(path, clock, hold_ttl_s=60)
+    ledger = place.opened(clock, hold_ttl_s=60)
     hold = reserve(ledger, 0.9, agent="healer")
     clock.moment += timedelta(minutes=1)
     reserve(ledger, 0.0)
@@ -262,9 +274,9 @@ def test_an_expired_hold_is_told_and_names_whose_it_was(
 
 @pytest.mark.parametrize("late", ["settle", "void"])
 def test_a_call_that_ends_after_its_hold_expired_is_booked_as_what_it_was(
-    path: Path, clock: FixedClock, late: str
+    place: Place, clock: FixedClock, late: str
 ) -> None:
-    ledger = opened(path, clock, hold_ttl_s=60)
+    ledger = place.opened(clock, hold_ttl_s=60)
     hold = reserve(ledger, 0.5)
     clock.moment += timedelta(minutes=2)
     reserve(ledger, 0.0, run="run-2")
@@ -273,8 +285,8 @@ def test_a_call_that_ends_after_its_hold_expired_is_booked_as_what_it_was(
     assert ledger.run_spend("run-1") == {"settle": SETTLED, "void": FAILED}[late]
 
 
-def test_a_hold_expires_as_it_was_made_to_whoever_finds_it(path: Path, clock: FixedClock) -> None:
-    patient, hasty = opened(path, clock, hold_ttl_s=600), opened(path, clock, hold_ttl_s=1)
+def test_a_hold_expires_as_it_was_made_to_whoever_finds_it(place: Place, clock: FixedClock) -> None:
+    patient, hasty = place.opened(clock, hold_ttl_s=600), place.opened(clock, hold_ttl_s=1)
     reserve(patient, 0.5)
     clock.moment += timedelta(minutes=5)
     reserve(hasty, 0.0)
@@ -284,33 +296,33 @@ def test_a_hold_expires_as_it_was_made_to_whoever_finds_it(path: Path, clock: Fi
     assert hasty.day_spend().unconfirmed_micro_usd == 500_000
 
 
-def test_the_holds_of_other_applications_are_left_alone(path: Path, clock: FixedClock) -> None:
-    other = opened(path, clock, app="other", hold_ttl_s=1)
+def test_the_holds_of_other_applications_are_left_alone(place: Place, clock: FixedClock) -> None:
+    other = place.opened(clock, app="other", hold_ttl_s=1)
     reserve(other, 0.5)
     clock.moment += timedelta(minutes=5)
-    reserve(opened(path, clock), 0.5)
+    reserve(place.opened(clock), 0.5)
     assert other.day_spend() == held(0.5)
 
 
 # -- idempotency keys
 
 
-def test_reserving_again_under_an_equal_key_returns_the_same_hold(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=0.5)
+def test_reserving_again_under_an_equal_key_returns_the_same_hold(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=0.5)
     first = reserve(ledger, 0.5, key="run-1/1")
     assert reserve(ledger, 0.5, key="run-1/1") == first
-    assert reserve(opened(path, clock, daily_usd=0.5), 0.5, key="run-1/1") == first
+    assert reserve(place.opened(clock, daily_usd=0.5), 0.5, key="run-1/1") == first
     assert ledger.day_spend() == held(0.5)
 
 
-def test_holds_without_a_key_are_never_the_same(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_holds_without_a_key_are_never_the_same(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     assert reserve(ledger, 0.1) != reserve(ledger, 0.1)
     assert reserve(ledger, 0.1, key="a") != reserve(ledger, 0.1, key="b")
 
 
-def test_another_amount_under_the_same_key_is_an_error(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_another_amount_under_the_same_key_is_an_error(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     reserve(ledger, 0.5, key="run-1/1")
     with pytest.raises(UsageError, match=r"'run-1/1' names a call reserved at \$0.5000, not at \$0.4000"):
         reserve(ledger, 0.4, key="run-1/1")
@@ -321,9 +333,9 @@ def test_another_amount_under_the_same_key_is_an_error(path: Path, clock: FixedC
     ("close", "status"), [("settle", "settled"), ("void", "void"), ("keep", "lost"), (None, "expired")]
 )
 def test_a_key_whose_call_is_closed_admits_no_second_call(
-    path: Path, clock: FixedClock, close: str | None, status: str
+    place: Place, clock: FixedClock, close: str | None, status: str
 ) -> None:
-    ledger = opened(path, clock, hold_ttl_s=60)
+    ledger = place.opened(clock, hold_ttl_s=60)
     hold = reserve(ledger, 0.5, key="run-1/1")
     if close:
         CLOSE[close](ledger, hold)
@@ -334,23 +346,23 @@ def test_a_key_whose_call_is_closed_admits_no_second_call(
     assert error.value.hint == "Give each attempt a key of its own."
 
 
-def test_a_refused_reservation_does_not_use_its_key_up(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=0.1)
+def test_a_refused_reservation_does_not_use_its_key_up(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=0.1)
     with pytest.raises(BudgetExhausted):
         reserve(ledger, 0.5, key="run-1/1")
     ledger.budget = Budget(daily_usd=1.0)
     assert reserve(ledger, 0.5, key="run-1/1")
 
 
-def test_applications_have_keys_of_their_own(path: Path, clock: FixedClock) -> None:
-    assert reserve(opened(path, clock), 0.5, key="1") != reserve(opened(path, clock, app="other"), 0.5, key="1")
+def test_applications_have_keys_of_their_own(place: Place, clock: FixedClock) -> None:
+    assert reserve(place.opened(clock), 0.5, key="1") != reserve(place.opened(clock, app="other"), 0.5, key="1")
 
 
 # -- caps
 
 
-def test_a_cap_can_be_used_to_the_last_micro_dollar(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=0.3)
+def test_a_cap_can_be_used_to_the_last_micro_dollar(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=0.3)
     for _ in range(3):
         reserve(ledger, 0.1)
     with pytest.raises(BudgetExhausted):
@@ -390,48 +402,48 @@ def test_a_cap_can_be_used_to_the_last_micro_dollar(path: Path, clock: FixedCloc
     ids=["call", "run", "day", "agent", "month"],
 )
 def test_a_refusal_says_which_cap_and_how_much_and_sets_nothing_aside(
-    path: Path, clock: FixedClock, caps: dict[str, Any], said: str, hint: str
+    place: Place, clock: FixedClock, caps: dict[str, Any], said: str, hint: str
 ) -> None:
-    ledger = opened(path, clock, **{"run_usd": 5.0, "daily_usd": 5.0, "monthly_usd": 5.0, **caps})
+    ledger = place.opened(clock, **{"run_usd": 5.0, "daily_usd": 5.0, "monthly_usd": 5.0, **caps})
     for agent in ("advisor", "advisor", "healer"):
         reserve(ledger, 0.25, agent=agent)
-    before = balances(Database(path))
+    before = place.balances()
     with pytest.raises(BudgetExhausted) as error:
         reserve(ledger, 0.5, agent="healer")
     assert error.value.message.startswith(said)
     assert error.value.hint == hint
     assert error.value.exit_code == ExitCode.STOPPED_BY_BUDGET
-    assert balances(Database(path)) == before
+    assert place.balances() == before
 
 
-def test_of_several_caps_the_narrowest_is_named_and_all_raise_their_alarm(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=0.1, monthly_usd=0.1, run_usd=5)
+def test_of_several_caps_the_narrowest_is_named_and_all_raise_their_alarm(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=0.1, monthly_usd=0.1, run_usd=5)
     with pytest.raises(BudgetExhausted, match="the daily budget"):
         reserve(ledger, 0.5)
     assert {(alarm.kind, alarm.scope) for alarm in ledger.alarms()} == {
         ("exhausted", "daily"),
         ("exhausted", "monthly"),
     }
-    assert balances(Database(path)) == {}
+    assert place.balances() == {}
 
 
-def test_a_call_may_cost_all_of_its_cap(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, call_usd=0.5)
+def test_a_call_may_cost_all_of_its_cap(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, call_usd=0.5)
     assert reserve(ledger, 0.5)
     with pytest.raises(BudgetExhausted):
         ledger.reserve(run_id="run-1", agent="advisor", model="model", micro_usd=500_001)
 
 
-def test_the_cap_of_a_run_is_not_shared_and_the_cap_of_a_day_is(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.5, run_usd=1.0)
+def test_the_cap_of_a_run_is_not_shared_and_the_cap_of_a_day_is(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.5, run_usd=1.0)
     reserve(ledger, 1.0, run="run-1")
     reserve(ledger, 0.5, run="run-2")
     with pytest.raises(BudgetExhausted, match="daily budget"):
         reserve(ledger, 0.1, run="run-2")
 
 
-def test_the_cap_of_an_agent_binds_no_other(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, agent_daily_usd={"advisor": 0.3, "decision": 1.0})
+def test_the_cap_of_an_agent_binds_no_other(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, agent_daily_usd={"advisor": 0.3, "decision": 1.0})
     reserve(ledger, 0.3, agent="advisor")
     with pytest.raises(BudgetExhausted, match="daily advisor budget"):
         reserve(ledger, 0.1, agent="advisor")
@@ -439,42 +451,42 @@ def test_the_cap_of_an_agent_binds_no_other(path: Path, clock: FixedClock) -> No
     reserve(ledger, 5.0, agent="healer")
 
 
-def test_applications_on_one_file_have_budgets_of_their_own(path: Path, clock: FixedClock) -> None:
-    reserve(opened(path, clock, daily_usd=1.0), 1.0)
-    other = opened(path, clock, app="other", daily_usd=1.0)
+def test_applications_on_one_file_have_budgets_of_their_own(place: Place, clock: FixedClock) -> None:
+    reserve(place.opened(clock, daily_usd=1.0), 1.0)
+    other = place.opened(clock, app="other", daily_usd=1.0)
     assert reserve(other, 1.0)
     assert other.day_spend().micro_usd == MICRO
     assert other.alarms() != []
-    assert len(other.alarms()) == len(opened(path, clock).alarms())
+    assert len(other.alarms()) == len(place.opened(clock).alarms())
 
 
-def test_without_caps_everything_is_admitted_and_counted(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_without_caps_everything_is_admitted_and_counted(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     reserve(ledger, 10_000.0)
     assert ledger.day_spend().micro_usd == 10_000 * MICRO
     assert ledger.alarms() == []
 
 
-def test_a_cap_of_nothing_admits_nothing(path: Path, clock: FixedClock) -> None:
+def test_a_cap_of_nothing_admits_nothing(place: Place, clock: FixedClock) -> None:
     with pytest.raises(BudgetExhausted):
-        opened(path, clock, daily_usd=0.0).reserve(run_id="r", agent="advisor", model="model", micro_usd=1)
+        place.opened(clock, daily_usd=0.0).reserve(run_id="r", agent="advisor", model="model", micro_usd=1)
 
 
-def test_what_was_spent_before_there_was_a_cap_counts(path: Path, clock: FixedClock) -> None:
-    reserve(opened(path, clock), 0.8)
+def test_what_was_spent_before_there_was_a_cap_counts(place: Place, clock: FixedClock) -> None:
+    reserve(place.opened(clock), 0.8)
     with pytest.raises(BudgetExhausted):
-        reserve(opened(path, clock, daily_usd=1.0), 0.3)
+        reserve(place.opened(clock, daily_usd=1.0), 0.3)
 
 
 @pytest.mark.parametrize("raised", [{"daily_usd": 2.0}, {}], ids=["raised", "taken away"])
 def test_a_raised_budget_takes_effect_on_the_books_as_they_are(
-    path: Path, clock: FixedClock, raised: dict[str, Any]
+    place: Place, clock: FixedClock, raised: dict[str, Any]
 ) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+    ledger = place.opened(clock, daily_usd=1.0)
     reserve(ledger, 0.9)
     with pytest.raises(BudgetExhausted):
         reserve(ledger, 0.6)
-    assert reserve(opened(path, clock, **raised), 0.6)
+    assert reserve(place.opened(clock, **raised), 0.6)
     ledger.budget = Budget(**raised)
     assert reserve(ledger, 0.5)
 
@@ -486,8 +498,8 @@ def alarms(ledger: Ledger) -> list[tuple[str, str, str, int]]:
     return [(alarm.kind, alarm.scope, alarm.period, alarm.micro_usd) for alarm in reversed(ledger.alarms())]
 
 
-def test_measures_are_called_for_at_80_percent_and_the_end_is_told_at_100(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_measures_are_called_for_at_80_percent_and_the_end_is_told_at_100(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0)
     ledger.settle(
         ledger.reserve(run_id="r", agent="a", model="m", micro_usd=799_999), tokens=Tokens(1, 1), micro_usd=799_999
     )
@@ -499,8 +511,8 @@ def test_measures_are_called_for_at_80_percent_and_the_end_is_told_at_100(path: 
     assert alarms(ledger)[1:] == [("exhausted", "daily", "2026-03-01", MICRO)]
 
 
-def test_a_refused_reservation_is_told_however_much_is_left(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0, call_usd=1.5)
+def test_a_refused_reservation_is_told_however_much_is_left(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0, call_usd=1.5)
     with pytest.raises(BudgetExhausted):
         reserve(ledger, 1.2)
     with pytest.raises(BudgetExhausted):
@@ -508,8 +520,8 @@ def test_a_refused_reservation_is_told_however_much_is_left(path: Path, clock: F
     assert alarms(ledger) == [("exhausted", "daily", "2026-03-01", 0), ("exhausted", "call", "2026-03-01", 1_600_000)]
 
 
-def test_a_cap_raises_one_alarm_of_a_kind_in_a_period(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0, monthly_usd=100.0)
+def test_a_cap_raises_one_alarm_of_a_kind_in_a_period(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0, monthly_usd=100.0)
     for _ in range(2):
         for usd in (0.9, 0.05, 0.05, 0.2, 0.2):
             try:
@@ -522,8 +534,8 @@ def test_a_cap_raises_one_alarm_of_a_kind_in_a_period(path: Path, clock: FixedCl
     ]
 
 
-def test_a_raised_cap_raises_its_own_alarm_when_it_is_reached(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0)
+def test_a_raised_cap_raises_its_own_alarm_when_it_is_reached(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0)
     reserve(ledger, 0.9)
     ledger.budget = Budget(daily_usd=2.0)
     reserve(ledger, 0.6)
@@ -536,9 +548,9 @@ def test_a_raised_cap_raises_its_own_alarm_when_it_is_reached(path: Path, clock:
 
 
 def test_an_alarm_is_raised_and_logged_once_with_what_it_is_about(
-    path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
+    place: Place, clock: FixedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = opened(path, clock, run_usd=1.0)
+    ledger = place.opened(clock, run_usd=1.0)
     for usd in (0.3, 0.3, 0.3, 0.05):
         reserve(ledger, usd)
         clock.moment += timedelta(minutes=1)
@@ -551,8 +563,8 @@ def test_an_alarm_is_raised_and_logged_once_with_what_it_is_about(
     assert (alarm.at, alarm.micro_usd) == ("2026-03-01T12:02:00.000000+00:00", 900_000)
 
 
-def test_what_only_shrinks_calls_for_nothing(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_what_only_shrinks_calls_for_nothing(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     first, second = reserve(ledger, 0.5), reserve(ledger, 0.45)
     ledger.budget = Budget(daily_usd=1.0)
     ledger.settle(first, tokens=Tokens(1, 1), micro_usd=480_000)
@@ -563,8 +575,8 @@ def test_what_only_shrinks_calls_for_nothing(path: Path, clock: FixedClock) -> N
 # -- pressure
 
 
-def test_pressure_is_that_of_the_cap_closest_to_its_limit(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_pressure_is_that_of_the_cap_closest_to_its_limit(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     reserve(ledger, 0.1, run="run-0", agent="healer")
     reserve(ledger, 0.3)
     assert ledger.pressure("run-1") == Pressure(0.0, "no", 0)
@@ -589,8 +601,8 @@ def test_pressure_is_that_of_the_cap_closest_to_its_limit(path: Path, clock: Fix
 # -- days and months
 
 
-def test_a_new_utc_day_has_a_new_budget_and_the_run_keeps_its_own(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, daily_usd=1.0, run_usd=1.5)
+def test_a_new_utc_day_has_a_new_budget_and_the_run_keeps_its_own(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, daily_usd=1.0, run_usd=1.5)
     clock.moment = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
     reserve(ledger, 1.0)
     with pytest.raises(BudgetExhausted, match="daily budget"):
@@ -603,8 +615,8 @@ def test_a_new_utc_day_has_a_new_budget_and_the_run_keeps_its_own(path: Path, cl
     assert ledger.run_spend("run-1").micro_usd == 1_500_000
 
 
-def test_a_new_utc_month_has_a_new_budget(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock, monthly_usd=1.0)
+def test_a_new_utc_month_has_a_new_budget(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock, monthly_usd=1.0)
     clock.moment = datetime(2026, 3, 31, 23, 59, 59, 999_999, tzinfo=UTC)
     reserve(ledger, 0.9)
     with pytest.raises(BudgetExhausted, match="monthly budget"):
@@ -615,8 +627,8 @@ def test_a_new_utc_month_has_a_new_budget(path: Path, clock: FixedClock) -> None
 
 
 @pytest.mark.parametrize("end", ["settle", "void", "keep", "expire"])
-def test_a_call_ends_in_the_periods_it_was_reserved_in(path: Path, clock: FixedClock, end: str) -> None:
-    ledger = opened(path, clock, daily_usd=1.0, monthly_usd=1.0)
+def test_a_call_ends_in_the_periods_it_was_reserved_in(place: Place, clock: FixedClock, end: str) -> None:
+    ledger = place.opened(clock, daily_usd=1.0, monthly_usd=1.0)
     clock.moment = datetime(2026, 3, 31, 23, 59, tzinfo=UTC)
     hold = reserve(ledger, 1.0)
     clock.moment += timedelta(hours=2)
@@ -628,12 +640,12 @@ def test_a_call_ends_in_the_periods_it_was_reserved_in(path: Path, clock: FixedC
     after = {"settle": SETTLED, "void": FAILED}.get(end, unconfirmed(1.0))
     assert Group(("2026-03-31",), after) in ledger.spend_by("day")
     assert Group(("2026-03",), after) in ledger.spend_by("month")
-    assert balances(Database(path)) == added_up(Database(path))
+    assert place.balances() == place.added_up()
 
 
-def test_the_day_is_that_of_utc_whatever_the_zone_of_the_clock(path: Path) -> None:
+def test_the_day_is_that_of_utc_whatever_the_zone_of_the_clock(place: Place) -> None:
     evening = FixedClock(datetime(2026, 3, 31, 23, tzinfo=timezone(timedelta(hours=-5))))
-    ledger = opened(path, evening)
+    ledger = place.opened(evening)
     reserve(ledger, 1.0)
     assert ledger.spend_by("day")[0].names == ("2026-04-01",)
     assert ledger.month_spend() == held(1.0)
@@ -642,8 +654,8 @@ def test_the_day_is_that_of_utc_whatever_the_zone_of_the_clock(path: Path) -> No
 # -- reading
 
 
-def test_spend_is_told_by_day_agent_and_model(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_spend_is_told_by_day_agent_and_model(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     ledger.keep(reserve(ledger, 0.1), error="lost")
     ledger.settle(reserve(ledger, 0.3), tokens=Tokens(10, 5), micro_usd=200_000)
     ledger.void(reserve(ledger, 0.3, agent="healer"), error="refused")
@@ -656,8 +668,8 @@ def test_spend_is_told_by_day_agent_and_model(path: Path, clock: FixedClock) -> 
     ]
 
 
-def test_spend_is_grouped_by_what_is_asked_the_dearest_first(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_spend_is_grouped_by_what_is_asked_the_dearest_first(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     for usd, agent, region, task in (
         (0.1, "healer", "us-east-1", "healer/2"),
         (0.3, "advisor", "eu-west-1", "advisor/7"),
@@ -673,16 +685,16 @@ def test_spend_is_grouped_by_what_is_asked_the_dearest_first(path: Path, clock: 
     assert ledger.spend_by("model", "error") == [Group(("model", ""), held(0.4, calls=2))]
 
 
-def test_spend_is_grouped_from_a_day_on(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_spend_is_grouped_from_a_day_on(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     for _ in range(3):
         reserve(ledger, 0.1)
         clock.moment += timedelta(days=1)
     assert [group.names for group in ledger.spend_by("day", since="2026-03-02")] == [("2026-03-03",), ("2026-03-02",)]
 
 
-def test_paces_are_those_of_whole_blocks_of_time_since_the_first_call(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_paces_are_those_of_whole_blocks_of_time_since_the_first_call(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     assert ledger.paces(block_s=3600, blocks=24) == []
     for minutes, usd in ((0, 0.1), (50, 0.2), (20, 0.4), (130, 0.8)):  # at 0:00, 0:50, 1:10 and 3:20
         clock.moment += timedelta(minutes=minutes)
@@ -733,8 +745,8 @@ def test_the_sqlite_ledger_is_a_ledger(path: Path, clock: FixedClock) -> None:
     assert isinstance(ledger, SQLiteLedger)
 
 
-def test_what_a_run_gave_up_counts_as_spent_until_its_answer_comes_after_all(path: Path, clock: FixedClock) -> None:
-    ledger = opened(path, clock)
+def test_what_a_run_gave_up_counts_as_spent_until_its_answer_comes_after_all(place: Place, clock: FixedClock) -> None:
+    ledger = place.opened(clock)
     mine, others = reserve(ledger, 0.3, run="run-1"), reserve(ledger, 0.2, run="run-2")
     ledger.give_up("run-1")
     assert ledger.run_spend("run-1").unconfirmed_micro_usd == 300_000
@@ -742,4 +754,4 @@ def test_what_a_run_gave_up_counts_as_spent_until_its_answer_comes_after_all(pat
     ledger.settle(mine, tokens=Tokens(10, 5), micro_usd=70)
     assert (ledger.run_spend("run-1").micro_usd, ledger.run_spend("run-1").unconfirmed_micro_usd) == (70, 0)
     ledger.void(others, error="refused")
-    assert balances(Database(path)) == added_up(Database(path))
+    assert place.balances() == place.added_up()

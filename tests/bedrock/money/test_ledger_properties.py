@@ -1,29 +1,30 @@
 """P2 and P8 for whatever happens: the books never drift, no cap is passed, and alarms sound exactly when they should.
 
-A model of the books in plain Python is kept beside a ledger on a real file, through any sequence of calls.
+A model of the books in plain Python is kept beside ledgers on a real file, and on a table of DynamoDB in an emulator,
+through any sequence of calls.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bedrock_evolution.bedrock.models.prices import Tokens, cost_micro_usd
-from bedrock_evolution.bedrock.money.ledger import Hold
+from bedrock_evolution.bedrock.money.ledger import Hold, Ledger
 from bedrock_evolution.clock import CountedIds, FixedClock
 from bedrock_evolution.errors import BudgetExhausted, UsageError
 from bedrock_evolution.settings import MICRO, Budget
+from tests.bedrock.money.places import FilePlace, Place, TablePlace, shared_clients
 from tests.support.books import APP, Balance, added_up, ask, balances, opened
 from tests.support.converse import Message
+from tests.support.moto_server import moto_server
 from tests.support.stage import Stage, staged
 
 TTL_S = 3600
@@ -103,26 +104,33 @@ def cap_of(budget: Budget, scope: str) -> int | None:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Reserves, closes, waits, dies and changes budgets in any order."""
+    """Two processes reserve, close, wait, die and change their budgets in any order.
+
+    Args:
+        place: Where their books are.
+    """
 
     holds = Bundle("holds")
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.place = place
         self.clock = FixedClock(START)
         self.ids = CountedIds()
         self.books = Books()
-        self.budget = Budget()
-        self.open()
+        self.ledgers = [self.opened(Budget()), self.opened(Budget())]
 
-    def open(self) -> None:
-        path = Path(self.folder.name) / "evolution.db"
-        self.ledger = opened(path, self.clock, budget=self.budget, ids=self.ids, hold_ttl_s=TTL_S)
+    def opened(self, budget: Budget) -> Ledger:
+        return self.place.opened(self.clock, budget=budget, ids=self.ids, hold_ttl_s=TTL_S)
 
-    def teardown(self) -> None:
-        self.ledger._database.close()
-        self.folder.cleanup()
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the process whose turn it is."""
+        return self.ledgers[0]
+
+    @property
+    def budget(self) -> Budget:
+        return self.ledger.budget
 
     # -- what can happen
 
@@ -188,12 +196,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(budget=budgets)
     def change_budget(self, budget: Budget) -> None:
-        self.budget = self.ledger.budget = budget
+        self.ledger.budget = budget
 
     @rule()
     def die_and_come_back(self) -> None:
-        self.ledger._database.close()
-        self.open()
+        self.ledgers[0] = self.opened(self.budget)
+
+    @rule()
+    def let_the_other_go_on(self) -> None:
+        self.ledgers.reverse()
 
     @rule(amount=amounts)
     def reserve_twice_under_a_key(self, amount: int) -> None:
@@ -229,8 +240,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_those_of_the_model(self) -> None:
-        stored = balances(self.ledger._database)
-        assert stored == self.books.balances() == added_up(self.ledger._database)
+        assert self.place.balances() == self.books.balances() == self.place.added_up()
 
     @invariant()
     def every_alarm_is_there_exactly_when_it_should_be(self) -> None:
@@ -250,8 +260,28 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.pressure("run-1").share == max(shares, default=0.0)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestLedger = LedgerMachine.TestCase
+def test_the_books_of_a_file_never_drift(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def machine() -> LedgerMachine:
+        return LedgerMachine(FilePlace(tmp_path_factory.mktemp("books") / "evolution.db"))
+
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(3, 12), pytest.param(20, 30, marks=pytest.mark.slow)], ids=["3x12", "20x30"]
+)
+def test_the_books_of_a_table_never_drift(examples: int, steps: int) -> None:
+    with moto_server() as server:
+        clients = shared_clients(server.url)
+        run_state_machine_as_test(
+            lambda: LedgerMachine(TablePlace(server.url, clients)),
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
 
 
 # -- P2: tokens and money equal usage times price

@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bedrock_evolution.bedrock.routing.dynamo_performance import DynamoPerformanceTracker
 from bedrock_evolution.bedrock.routing.performance import (
     BORROWED_CALLS,
     KNOWN_CALLS,
@@ -24,12 +29,19 @@ from bedrock_evolution.bedrock.routing.performance import (
     Evidence,
     ModelPerformanceTracker,
     Outcome,
+    PerformanceTracker,
     after_call,
     estimate,
 )
 from bedrock_evolution.bedrock.routing.task import BANDS, TaskContext, band_of, complexity_in, family_name
 from bedrock_evolution.clock import FixedClock
+from bedrock_evolution.dna.aws.calls import Clients
+from bedrock_evolution.dna.aws.regions import Regions
 from bedrock_evolution.dna.database import Database
+from tests.bedrock.money.places import TablePlace, shared_clients
+from tests.support.cloud import REGIONS, session
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.moto_server import moto_server
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODELS = ("a", "b", "c")
@@ -173,6 +185,30 @@ def test_latency_is_that_of_like_tasks_then_of_the_role_then_unknown():
 # -- the tracker
 
 
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[tuple[str, Clients]]:
+    with moto_server() as server:
+        yield server.url, shared_clients(server.url)
+
+
+@pytest.fixture
+def place(emulator: tuple[str, Clients]) -> TablePlace:
+    return TablePlace(*emulator)
+
+
+def cloud_tracker(place: TablePlace, clients: Clients | None = None, *, app: str = "app") -> DynamoPerformanceTracker:
+    clock = FixedClock(NOON)
+    return DynamoPerformanceTracker(Regions(clients or place.clients, place.place, clock), app=app, clock=clock)
+
+
+@pytest.fixture(params=["file", "table"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., PerformanceTracker]:
+    """Opens a tracker on what is learned in a file, and in DynamoDB."""
+    if request.param == "file":
+        return partial(tracker, tmp_path / "evolution.db")
+    return partial(cloud_tracker, request.getfixturevalue("place"))
+
+
 @given(outcomes)
 def test_the_file_holds_what_the_pure_function_learns(calls):
     with tempfile.TemporaryDirectory() as folder:
@@ -193,14 +229,14 @@ def test_the_file_holds_what_the_pure_function_learns(calls):
             assert state[context().family][model] == pytest.approx(cell, abs=1e-4)
 
 
-def test_a_snapshot_is_plain_json_and_the_same_in_the_next_process(tmp_path: Path):
-    kept = tracker(tmp_path / "evolution.db")
+def test_a_snapshot_is_plain_json_and_the_same_in_the_next_process(opened: Callable[..., PerformanceTracker]):
+    kept = opened()
     for model in ("b", "a", "b"):
         kept.record(context(0.9), model, success=True, latency_ms=1200, micro_usd=34)
     kept.record(context(0.1), "a", success=False, latency_ms=50, micro_usd=0)
     state = kept.snapshot()
     assert json.loads(json.dumps(state)) == state
-    again = tracker(tmp_path / "evolution.db").snapshot()
+    again = opened().snapshot()
     assert json.dumps(again) == json.dumps(state)
     assert list(state) == sorted(state)
     assert state["advisor/9"]["b"] == {
@@ -211,8 +247,8 @@ def test_a_snapshot_is_plain_json_and_the_same_in_the_next_process(tmp_path: Pat
     }
 
 
-def test_applications_in_one_file_learn_apart(tmp_path: Path):
-    one, other = tracker(tmp_path / "evolution.db"), tracker(tmp_path / "evolution.db", app="other")
+def test_applications_in_one_place_learn_apart(opened: Callable[..., PerformanceTracker]):
+    one, other = opened(), opened(app="other")
     one.record(context(), "a", success=True, latency_ms=1, micro_usd=1)
     assert other.snapshot() == {}
 
@@ -255,3 +291,76 @@ def test_processes_that_record_at_once_lose_nothing(tmp_path: Path):
     # Every call fades all older evidence by the same factor, so the total tells that all 75 were counted, in any order.
     total = sum(cell["calls"] for cell in family.values())
     assert total == pytest.approx(MEMORY_CALLS * (1 - (1 - 1 / MEMORY_CALLS) ** 75), abs=1e-3)
+
+
+# -- what is learned in DynamoDB
+
+
+@pytest.fixture
+def proxy(emulator: tuple[str, Clients]) -> Iterator[FaultyProxy]:
+    with FaultyProxy(emulator[0]) as proxy:
+        yield proxy
+
+
+def wire(proxy: FaultyProxy) -> Clients:
+    return Clients(session, {REGIONS[0]: proxy.url}, clock=FixedClock(NOON))
+
+
+def record(kept: PerformanceTracker, model: str = "a", *, success: bool = True) -> None:
+    kept.record(context(), model, success=success, latency_ms=10, micro_usd=1)
+
+
+def test_a_table_and_a_file_learn_the_same(tmp_path: Path, place: TablePlace):
+    file, table, chance = tracker(tmp_path / "evolution.db"), cloud_tracker(place), random.Random(5)
+    for _ in range(20):
+        model, complexity = chance.choice(MODELS), chance.choice([0.15, 0.55])
+        told = {"success": chance.random() < 0.7, "latency_ms": chance.randrange(60_000), "micro_usd": 137}
+        for kept in (file, table):
+            kept.record(context(complexity), model, **told)
+    assert table.snapshot() == file.snapshot()
+
+
+def test_machines_that_record_at_once_lose_nothing(place: TablePlace, proxy: FaultyProxy):
+    start = threading.Barrier(3)
+
+    def run(model: str) -> None:
+        kept = cloud_tracker(place, wire(proxy))
+        start.wait(60)
+        for _ in range(8):
+            record(kept, model)
+
+    threads = [threading.Thread(target=run, args=(model,)) for model in ("a", "b", "a")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    total = sum(cell["calls"] for cell in cloud_tracker(place).snapshot()["advisor/5"].values())
+    assert total == pytest.approx(MEMORY_CALLS * (1 - (1 - 1 / MEMORY_CALLS) ** 24), abs=1e-3)
+
+
+def test_an_outcome_whose_answer_is_lost_counts_once(place: TablePlace, proxy: FaultyProxy):
+    kept = cloud_tracker(place, wire(proxy))
+    record(kept)
+    proxy.fail("reset_after", "dynamodb", "TransactWriteItems")
+    record(kept)
+    assert kept.snapshot()["advisor/5"]["a"]["calls"] == 1.995
+
+
+def test_an_outage_drops_outcomes_and_is_told_what_was_known(
+    place: TablePlace, proxy: FaultyProxy, caplog: pytest.LogCaptureFixture
+):
+    clock = FixedClock(NOON)
+    kept = DynamoPerformanceTracker(Regions(wire(proxy), place.place, clock), app="app", clock=clock)
+    record(kept)
+    known = kept.snapshot()
+    proxy.down("dynamodb")
+    record(kept, success=False)
+    assert kept.snapshot() == known
+    assert [text.split(" | ")[1][:22] for text in caplog.messages] == [
+        "an outcome is dropped:",
+        "what was learned is to",
+    ]
+    proxy.up()
+    clock.moment += timedelta(minutes=5)
+    record(kept)
+    assert kept.snapshot()["advisor/5"]["a"]["successes"] == 1.995
