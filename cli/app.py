@@ -8,7 +8,7 @@ import sys
 import typer
 
 from ..errors import EvolutionError, ExitCode
-from . import audit, inspect, operate, run, safety
+from . import audit, inspect, operate, run, safety, store, store_data
 
 app = typer.Typer(
     name="bedrock-evolution",
@@ -23,6 +23,8 @@ inspect.add_to(app)
 operate.add_to(app)
 safety.add_to(app)
 audit.add_to(app)
+store.add_to(app)
+store_data.add_to(store.group)
 
 
 def run_command_line() -> None:

@@ -1,0 +1,1 @@
+"""Tests of genes, DNA, mutations, events and stores."""
