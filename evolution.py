@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import queue
 import random
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from .graph.build import EvolutionGraph
     from .graph.replaying.alternatives import Alternative
     from .graph.replaying.reports import ForkReport, ReplayReport
+    from .monitoring.metrics import Metrics
     from .running import Runner
 
 _LARGEST = 2**63 - 1
@@ -155,7 +159,7 @@ class Evolution:
             InvalidSetting: A setting is not allowed.
         """
         other = copy.copy(self)
-        for name in ("graph", "_runner", "_opened", "_services", "_live"):
+        for name in ("graph", "_runner", "_opened", "_services", "_live", "_metrics"):
             other.__dict__.pop(name, None)
         chosen = {name: value for name, value in (("store", store), ("model", model)) if value is not None}
         other.settings = Settings.load(near=near, **(self._given | chosen))
@@ -293,6 +297,8 @@ class Evolution:
             self._live.close()
         if "_runner" in self.__dict__:
             self._runner.close()
+        if self.__dict__.get("_metrics") is not None:
+            self._metrics.close()  # type: ignore[union-attr]  # just looked at
         if "_opened" in self.__dict__:
             self._store.close()
             self._database.close()
@@ -411,7 +417,17 @@ class Evolution:
     def _runner(self) -> Runner:
         from .running import Runner
 
-        return Runner(self._services)
+        if self.settings.checkpoints == "store":
+            return Runner(self._services)
+        from .graph.cloud_checkpoints import open_cloud_checkpointer
+
+        return Runner(
+            self._services,
+            # What a checkpoint refers to is sent before it.
+            lambda: open_cloud_checkpointer(
+                self.settings.checkpoints, self._opened.clients, self._database, before_put=self._store.flush
+            ),
+        )
 
     @cached_property
     def _opened(self) -> OpenStore:
@@ -424,6 +440,25 @@ class Evolution:
     @property
     def _store(self) -> SQLiteDNAStore:
         return self._opened.store
+
+    @cached_property
+    def _metrics(self) -> Metrics | None:
+        if self.settings.metrics == "off":
+            return None
+        from .monitoring.opening import open_metrics
+
+        clients = self._opened.clients
+        return open_metrics(
+            app=self.app,
+            namespace=self.settings.metrics_namespace,
+            path=self._database.path,
+            clients=clients,
+            region=self.settings.home_region,
+            clock=self._clock,
+            draws=clients.draws,
+            environment=os.environ,
+            out=sys.stdout,
+        )
 
     @cached_property
     def _live(self) -> LiveOutcomes:
@@ -515,12 +550,41 @@ class Evolution:
     ) -> Iterator[Progress | EvolutionResult]:
         with self._database.lease(run_id):
             try:
+                self._begin_measuring(run_id)
                 if live is not None and "_runner" not in self.__dict__:
                     self._compile_beside_scoring(run_id, live)
-                yield from self._runner.stream(run_id, given, generations, self._stop)
+                yield from self._measured(self._runner.stream(run_id, given, generations, self._stop))
             finally:
                 self._stop = Stop()
                 self._store.flush()
+                if self._metrics is not None:
+                    self._metrics.flush()
+
+    def _begin_measuring(self, run_id: str) -> None:
+        if self._metrics is None:
+            return
+        from .monitoring.seen import Totals
+
+        services = self._services
+        journal, ledger = services.journal, services.gateway.ledger
+        spent = 0 if services.gateway.local else ledger.run_spend(run_id).micro_usd
+        self._metrics.begin(
+            run_id,
+            Totals(trials=journal.count_trials(run_id), evaluations=journal.count_evaluations(run_id), micro_usd=spent),
+        )
+
+    def _measured(self, items: Generator[Progress | EvolutionResult]) -> Iterator[Progress | EvolutionResult]:
+        if self._metrics is None:
+            yield from items
+            return
+        with closing(items):  # the run must hear of a caller who leaves before its lease is released
+            for item in items:
+                if isinstance(item, Progress):
+                    self._metrics.observe(item)
+                    self._metrics.depth(self._store.waiting())
+                else:
+                    self._metrics.ended(item)
+                yield item
 
     def _compile_beside_scoring(self, run_id: str, live: SystemDNA) -> None:
         """LangGraph takes a second to be imported: the workers score the live genes meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
 from typing import Any, cast
 
@@ -86,7 +86,7 @@ class Runner:
             return {"generations": generations}
         return None if state.values.get("generations") == generations else Command(update={"generations": generations})
 
-    def stream(self, run_id: str, given: Any, generations: int, stop: Stop) -> Iterator[Progress | EvolutionResult]:
+    def stream(self, run_id: str, given: Any, generations: int, stop: Stop) -> Generator[Progress | EvolutionResult]:
         """Run the graph and yield the progress after each step; the last item is the result.
 
         Args:

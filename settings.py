@@ -187,16 +187,16 @@ class Settings(BaseSettings):
     """`sqlite:///path.db`, or `s3://BUCKET/PREFIX?table=TABLE&region=REGION` (`docs/cloud.md`)."""
     work_dir: Path = Path(".bedrock-evolution")
     """Folder in which a machine keeps its working copy of a cloud store, and what waits to be sent."""
-    store_timeout_s: float = Field(default=1.5, gt=0)
+    store_timeout_s: float = Field(default=1.2, gt=0)
     """Seconds that S3, DynamoDB and KMS may take to answer."""
     aws_endpoints: dict[Region, Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(default_factory=dict)
     """Where a region's S3, DynamoDB, KMS and CloudWatch are, if not at AWS's own addresses: an emulator, say."""
     checkpoints: str = Field(default="store", pattern=r"^(store|dynamodb://\S+)$")
-    """`store` keeps a run's checkpoints with its records; `dynamodb://TABLE?region=REGION` in a table of their own
-    (`docs/checkpoints.md`)."""
+    """`store` keeps a run's checkpoints with its records; `dynamodb://TABLE?region=REGION&bucket=BUCKET&prefix=PREFIX`
+    in a table of their own (`docs/checkpoints.md`)."""
     metrics: Literal["off", "cloudwatch"] = "off"
     """Where fitness, trials, spend and the like are measured (`docs/metrics.md`)."""
-    metrics_namespace: str = Field(default="BedrockEvolution", pattern=r"^[A-Za-z0-9_./#:-]{1,255}$")
+    metrics_namespace: str = Field(default="BedrockEvolution", pattern=r"^[A-Za-z0-9_.#-][A-Za-z0-9_.#-]{0,254}$")
     regions: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
         "us-east-1",
         "us-west-2",

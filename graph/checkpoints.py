@@ -12,7 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_KW_ARGS, JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Interrupt
 
 from ..dna.database import Database
 
@@ -40,8 +42,41 @@ class _Compression(CipherProtocol):
         return zlib.decompress(ciphertext)
 
 
-SERIALIZER = EncryptedSerializer(_Compression())
-"""Writes and reads checkpoints: nothing in them is secret, but they repeat themselves."""
+def _revived(code: int, data: bytes) -> Interrupt[Any]:
+    """Revive the one class our checkpoints hold; any other would be imported and called by whoever wrote it there."""
+    module, name, fields, *_ = _PLAIN.loads_typed(("msgpack", data))
+    if (code, module, name) != (EXT_CONSTRUCTOR_KW_ARGS, Interrupt.__module__, Interrupt.__name__):
+        raise TypeError(f"{module}.{name} is no part of our state")
+    return Interrupt(**fields)
+
+
+_PLAIN = JsonPlusSerializer(__unpack_ext_hook__=_revived)
+
+
+class PlainSerializer(EncryptedSerializer):
+    """Writes and reads checkpoints: nothing in them is secret, but they repeat themselves.
+
+    What holds anything but JSON and interrupts is not read: checkpoints come from other machines too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_Compression(), _PLAIN)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Read what `dumps_typed` wrote.
+
+        Raises:
+            TypeError: It holds something else.
+        """
+        if data[0] != f"msgpack+{_COMPRESSED}":
+            raise TypeError(f"it is packed as {data[0]!r}, not as 'msgpack+{_COMPRESSED}'")
+        try:
+            return super().loads_typed(data)
+        except ValueError as error:  # msgpack's own, which does not say what the hook above refused
+            raise TypeError(f"it holds other things than JSON and interrupts ({error})") from error
+
+
+SERIALIZER = PlainSerializer()
 
 
 class EvolutionSaver(SqliteSaver):

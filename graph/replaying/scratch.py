@@ -17,7 +17,6 @@ from ...dna.database import Database
 from ...dna.engine import BUILT_IN_CATEGORIES, MutationEngine
 from ...dna.events import EvolutionEvent
 from ...dna.genome import SystemDNA
-from ...errors import UsageError
 from ...fitness.journal import TrialRecord
 from ...governance.approvals import Approvals
 from ...governance.autonomy import AutonomyController
@@ -30,7 +29,6 @@ from .recorded_scores import Application, RecordedScores, recorded_application
 from .recording import ALL_DNA, OUTSIDE, RunRecording, trials_of
 from .scratch_store import ScratchFeedback, ScratchJournal, ScratchStore
 
-_ANSWERS = ("answered", "answer_refused")
 _REMARKS = ("feedback", "feedback_read")
 
 
@@ -117,14 +115,13 @@ class Scratch:
             self.services.reopen_run(self._recording.run.run_id, {"generations": event.data["generations"]})
             return
         approval_id, approvals = event.data["approval_id"], self.services.approvals
-        if event.kind not in _ANSWERS:
-            approvals.settle(approval_id)
-            return
-        try:
+        if event.kind == "answer_refused" or approvals.get(approval_id).status != "pending":
+            # It had no effect: another end of the question was on record before, perhaps from another machine.
+            self.store.adopt(event)
+        elif event.kind == "answered":
             approvals.answer(approval_id, event.data["verdict"], by=event.actor, why=event.why)
-        except UsageError:
-            if event.kind == "answered":
-                raise
+        else:
+            approvals.settle(approval_id)
 
     # -- services
 

@@ -12,7 +12,7 @@ from ...dna.sqlite import SQLiteDNAStore
 from ...errors import ReplayDiverged
 from ...fitness.journal import EvaluationKey, Journal
 from ...fitness.score import Outcome
-from ...governance.feedback import FeedbackQueue
+from ...governance.feedback import FeedbackQueue, project
 from .differences import first_difference
 from .recording import Row, RunRecording
 
@@ -78,15 +78,7 @@ class ScratchFeedback(FeedbackQueue):
     def adopt(self, event: EvolutionEvent) -> None:
         """Queue a remark that was left, or mark those that an advisor has read."""
         with self._database.transaction("feedback.add") as connection:
-            if event.kind == "feedback":
-                connection.execute(
-                    "INSERT INTO feedback (number, app, text, source, at, status, proposals, meaning)"
-                    " VALUES (?, ?, ?, ?, ?, 'queued', '[]', '')",
-                    [event.data["number"], event.app, event.data["text"], event.actor, event.at.isoformat()],
-                )
-            elif event.kind == "feedback_read":
-                numbers = [[number] for number in event.data["numbers"]]
-                connection.executemany("UPDATE feedback SET status = 'read' WHERE number = ?", numbers)
+            project(connection, event)
 
 
 class ScratchJournal(Journal):
