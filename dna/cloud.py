@@ -76,7 +76,13 @@ class CloudDNAStore(SQLiteDNAStore):
         self._shipping = Shipping(database)
         self._copy = WorkingCopy(database, self.sync, self._shipping, project)
         self.replication = Replication(
-            regions, self._records, following=self._copy.following, apps=super().apps, clock=clock, draws=draws
+            regions,
+            self._records,
+            following=self._copy.following,
+            apps=super().apps,
+            runs=self._shipping.runs,
+            clock=clock,
+            draws=draws,
         )
         with database.transaction("tables") as connection:
             connection.execute(_MACHINE)
@@ -104,6 +110,10 @@ class CloudDNAStore(SQLiteDNAStore):
         self.sync.close()
         self.replication.close()
         self.flush()
+
+    def waiting(self) -> int:
+        """See `SQLiteDNAStore.waiting`."""
+        return self.sync.queue().waiting
 
     def flush(self) -> None:
         """See `SQLiteDNAStore.flush`: what cannot be sent stays queued."""
@@ -191,11 +201,22 @@ class CloudDNAStore(SQLiteDNAStore):
             return
         try:
             self._heed_promotion()
-            self._pull(app, self._writer)
+            self._pull_unless_resting(app)
         except StoreUnavailable as error:
             if not self._pulled_from_replica(app) and not self._knows(app):
                 raise
             self.sync.failed(error)
+
+    def _pull_unless_resting(self, app: str) -> None:
+        writer = self._writer
+        region = writer.site.region
+        if self.regions.several and self.regions.resting(region):
+            raise StoreUnavailable(f"{region} could not be reached a moment ago.")
+        try:
+            self._pull(app, writer)
+        except StoreUnavailable:
+            self.regions.rest(region)
+            raise
 
     def _heed_promotion(self) -> None:
         try:
@@ -252,7 +273,7 @@ class CloudDNAStore(SQLiteDNAStore):
         if (at.number, at.hash) != (head.number, head.hash):
             raise _altered(f"the head of {app!r} in {record.site.region} names another event than the last one")
         made = [mender.snapshot(app, dna) for dna in self._snapshots(app, record, since, head)]
-        if made and made[-1].checksum != head.checksum:
+        if head.checksum != (made[-1].checksum if made else since.checksum):
             raise _altered(f"the head of {app!r} in {record.site.region} names another DNA than the last one")
         return self._copy.take(app, since, page, made, head)
 
@@ -370,6 +391,18 @@ class CloudDNAStore(SQLiteDNAStore):
             dna.app, before, after._replace(number=event.seq, hash=event.hash), (StoredEvent.of(event, document),), made
         )
 
+    def adopt(self, batch: Batch) -> None:
+        """Make events and DNA of another store part of the record, as they are.
+
+        Raises:
+            ConditionFailed: The record does not end where they begin.
+        """
+        with self._database.transaction("dna.commit") as connection:
+            self._send(batch)
+            self._copy.add(connection, batch)
+            for event in batch.events:
+                self._project(connection, EvolutionEvent.read(event.document, event.hash))
+
     # -- sending
 
     def _push_all(self) -> None:
@@ -394,6 +427,7 @@ class CloudDNAStore(SQLiteDNAStore):
 
     def _send(self, batch: Batch) -> None:
         record = self._writer
+        self.replication.prepare()
         record.put_objects(batch)
         self.regions.transact(record.parts(batch))
         self.replication.copy(batch)
@@ -449,7 +483,7 @@ class CloudDNAStore(SQLiteDNAStore):
         if record.owner(app, run_id) in (None, self.machine):
             return
         self.regions.transact([record.take_over(app, run_id, self.machine)])
-        segments = list(record.segments(app, run_id))
+        segments = list(self._mender(record).segments(app, run_id))
         with self._database.transaction("store.pull") as connection:
             # What this machine did of it before, and could not send, is not what the run went on from.
             self._shipping.clear(connection, run_id)

@@ -215,8 +215,13 @@ class Database:
 
     @property
     def inside(self) -> bool:
-        """Whether a transaction or a snapshot of this object is under way."""
-        return self._connection.in_transaction
+        """Whether this thread is inside a transaction or a snapshot."""
+        if not self._lock.acquire(blocking=False):
+            return False  # another thread is
+        try:
+            return self._connection.in_transaction
+        finally:
+            self._lock.release()
 
     def alone(self) -> AbstractContextManager[Any]:
         """Keep the other threads of this process from the file during a block; it may be entered again."""

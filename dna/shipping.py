@@ -16,7 +16,7 @@ import orjson
 from ..errors import IntegrityError
 from .database import Database
 
-_RUN_OF = {
+RUN_OF = {
     "runs": "run_id",
     "trials": "run_id",
     "evaluations": "run_id",
@@ -61,7 +61,7 @@ class Shipping:
     def watch(self) -> None:
         """Note from now on what changes in those tables that are there."""
         with self._database.transaction("tables") as connection:
-            for table, run in _RUN_OF.items():
+            for table, run in RUN_OF.items():
                 if key := _key(connection, table):
                     for statement in _triggers(table, run, key):
                         connection.execute(statement)
@@ -72,6 +72,14 @@ class Shipping:
             return []
         rows = self._database.rows("SELECT DISTINCT app FROM runs WHERE run_id IN (SELECT run_id FROM changes)")
         return [app for (app,) in rows]
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Return the applications and runs of which something was sent or taken over."""
+        if self._database.row("SELECT 1 FROM shipped LIMIT 1") is None:
+            return []
+        return [
+            (app, run) for app, run in self._database.rows("SELECT app, run_id FROM runs JOIN shipped USING (run_id)")
+        ]
 
     def last(self, run_id: str) -> int:
         """Return the number of a run's last segment that this machine sent or took over."""
@@ -119,7 +127,7 @@ class Shipping:
 
     def clear(self, connection: sqlite3.Connection, run_id: str) -> None:
         """Remove all rows of a run from this machine's file."""
-        for table, run in _RUN_OF.items():
+        for table, run in RUN_OF.items():
             if _key(connection, table):
                 connection.execute(f"DELETE FROM {table} WHERE {run} = ?", [run_id])  # noqa: S608  # ours
         self.forget(connection, run_id)
@@ -142,7 +150,7 @@ class Shipping:
 
 def _restore(connection: sqlite3.Connection, run_id: str, line: dict[str, Any]) -> None:
     table, key, row = line["table"], line["key"], line["row"]
-    if table not in _RUN_OF or _unpacked(key[_RUN_OF[table]]) != run_id:
+    if table not in RUN_OF or _unpacked(key[RUN_OF[table]]) != run_id:
         raise IntegrityError(f"a segment of {run_id} holds a row of {table!r} that is not its own.")
     known = set(_columns(connection, table))
     if not known or not known >= set(row or key):

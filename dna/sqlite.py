@@ -246,6 +246,10 @@ class SQLiteDNAStore:
     def flush(self) -> None:
         """Send what waits to be sent: here, nothing ever does."""
 
+    def waiting(self) -> int:
+        """Return how many events wait to be sent: here, none ever does."""
+        return 0
+
     def on(self, database: Database) -> SQLiteDNAStore:
         """Return the same store on another connection, as a process needs it after a fork."""
         return SQLiteDNAStore(database, self.anchor)

@@ -110,7 +110,9 @@ class WorkingCopy:
     def _overruled(connection: sqlite3.Connection, app: str, own: Mapping[str, str]) -> list[str]:
         """Return the keys of queued events whose DNA did not become live where the store is written to by now."""
         bodies = {key: json.loads(document) for key, document in own.items()}
-        made = {key: body["data"].get("dna") for key, body in bodies.items() if body["kind"] in MAKES_DNA}
+        made = {
+            key: dna for key, body in bodies.items() if body["kind"] in MAKES_DNA and (dna := body["data"].get("dna"))
+        }
         known = "SELECT 1 FROM dna WHERE app = ? AND checksum = ?"
         return [key for key, dna in made.items() if connection.execute(known, [app, dna]).fetchone() is None]
 

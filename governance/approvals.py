@@ -1,10 +1,13 @@
-"""Approvals: what waits for a person, and what persons have answered; each bound to what the question was about."""
+"""Approvals: what waits for a person, and what persons have answered; each bound to what the question was about.
+
+The table is a projection of the record: a row is written from the event that tells of it, whoever stored that.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, Literal
@@ -12,8 +15,8 @@ from typing import Any, Literal
 from ..clock import Clock
 from ..dna.canonical import checksum
 from ..dna.database import Database
-from ..dna.events import EventDraft
-from ..dna.store import DNAStore
+from ..dna.events import EventDraft, EvolutionEvent
+from ..dna.sqlite import SQLiteDNAStore
 from ..errors import UnknownRun, UsageError
 from .feedback import named
 
@@ -22,8 +25,9 @@ Verdict = Literal["approve", "reject"]
 
 _POLICY = "policy"
 _STATUS: Mapping[Verdict, ApprovalStatus] = {"approve": "approved", "reject": "rejected"}
-_SETTLED = {"expired": "expired", "void": "voided"}
-"""The kind of event that tells how a question ended which nobody answered."""
+_UNANSWERED: Mapping[str, ApprovalStatus] = {"expired": "expired", "voided": "void"}
+"""The kinds of event that tell how a question ended which nobody answered."""
+_ENDS = ("answered", *_UNANSWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,41 @@ class Approval:
 
 _COLUMNS = tuple(Approval.__dataclass_fields__)
 _SELECTED = ", ".join(f'"{column}"' for column in _COLUMNS)
+_TABLE = (
+    """
+    CREATE TABLE IF NOT EXISTS "approvals" (
+        "approval_id" TEXT PRIMARY KEY, "app" TEXT, "run_id" TEXT, "generation" INTEGER, "mutation_id" TEXT,
+        "dna" TEXT, "evidence" TEXT, "status" TEXT, "asked_at" TEXT, "expires_at" TEXT, "question" TEXT,
+        "answered_at" TEXT, "by" TEXT, "why" TEXT, "refused" INTEGER DEFAULT 0
+    )
+    """,
+    'CREATE INDEX IF NOT EXISTS "idx_approvals_app_status" ON "approvals" ("app", "status")',
+)
+
+
+def project(connection: Connection, event: EvolutionEvent) -> None:
+    """Bring the row of a question up to date with an event on record; other events change nothing.
+
+    The first end of a question in the record stands, whatever this file held before.
+
+    Args:
+        connection: Of a file with the table `events`, which holds what comes before the event in the record.
+        event: The event.
+    """
+    approval_id, _, _ = event.key.partition("/")
+    if event.data.get("approval_id") != approval_id:
+        return
+    if event.kind == "asked":
+        _create_table(connection)
+        _project_question(connection, event)
+    elif event.kind in _ENDS:
+        _create_table(connection)
+        _project_end(connection, _first_end(connection, event))
+    elif event.kind == "answer_refused":
+        _create_table(connection)
+        connection.execute(
+            "UPDATE approvals SET refused = refused + 1 WHERE approval_id = ? AND app = ?", [approval_id, event.app]
+        )
 
 
 class Approvals:
@@ -67,20 +106,18 @@ class Approvals:
     Args:
         database: The applications' file.
         store: Tells which DNA is live, and keeps the events; its tables are in the same file, so that an answer and
-            its event are stored together.
+            its event are stored together. What other machines stored is taken over before anything is read.
         clock: Tells when a question was asked and answered.
         hours: Hours after which an unanswered question expires.
     """
 
-    def __init__(self, database: Database, store: DNAStore, clock: Clock, *, hours: float) -> None:
+    def __init__(self, database: Database, store: SQLiteDNAStore, clock: Clock, *, hours: float) -> None:
         self._database = database
         self._store = store
         self._clock = clock
         self._life = timedelta(hours=hours)
-        columns: dict[str, type] = dict.fromkeys(_COLUMNS, str) | {"generation": int, "refused": int}
-        with database.tables() as tables:
-            tables.table("approvals").create(columns, pk="approval_id", defaults={"refused": 0}, if_not_exists=True)
-            tables.table("approvals").create_index(["app", "status"], if_not_exists=True)
+        with database.transaction("tables") as connection:
+            _create_table(connection)
 
     # -- asking and answering
 
@@ -111,18 +148,12 @@ class Approvals:
             expires_at=(now + self._life).isoformat(),
             question=question,
         )
-        row = asdict(asked) | {"question": json.dumps(dict(question), ensure_ascii=False, allow_nan=False)}
         with self._database.transaction("approval.ask") as connection:
-            added = connection.execute(
-                f"INSERT OR IGNORE INTO approvals ({_SELECTED}) VALUES ({', '.join('?' * len(_COLUMNS))})",  # noqa: S608  # ours
-                [row[column] for column in _COLUMNS],
-            ).rowcount
-            if added:
+            if self._found(asked.approval_id) is None:
                 data = {"question": dict(question), "expires_at": asked.expires_at}
-                self._tell(
-                    asked, "asked", actor=_POLICY, why=str(question.get("why", "")), data=data, at=asked.asked_at
-                )
-        return self.get(asked.approval_id)
+                told = str(question.get("why", ""))
+                self._tell(connection, asked, "asked", actor=_POLICY, why=told, data=data, at=asked.asked_at)
+        return self._read(asked.approval_id)
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
         """Record a person's answer; one that does not stand is on record too.
@@ -134,18 +165,28 @@ class Approvals:
         if verdict not in _STATUS:
             raise UsageError(f"{verdict!r} is no verdict.", hint="Answer approve or reject.")
         by, why = named(by, why, "an approval")
+        self.get(approval_id)
         with self._database.transaction("approval.answer") as connection:
-            found = self._settled(connection, self.get(approval_id))
-            if found.status == "pending":
-                answered = _ended(found, _STATUS[verdict], self._clock.now(), by=by, why=why)
-                _store_end(connection, answered)
-                self._tell(answered, "answered", actor=by, why=why, data={"verdict": verdict}, at=answered.answered_at)
-                return answered
-            self._refuse(connection, found, verdict, by=by, why=why)
+            found = self._settled(connection, self._read(approval_id))
+            in_time = found.status == "pending"
+            now = self._clock.now()
+            answer = _ended(found, _STATUS[verdict], now, by=by, why=why)
+            if in_time:
+                data = {"verdict": verdict}
+                self._tell(connection, answer, "answered", actor=by, why=why, data=data, at=now.isoformat())
+            else:
+                self._refuse(connection, found, answer, verdict)
+        standing = self._read(approval_id)
+        if in_time:
+            if _end_of(standing) == _end_of(answer):
+                return standing
+            # The store sent it when the transaction had ended, and met another machine's answer.
+            with self._database.transaction("approval.answer") as connection:
+                self._refuse(connection, standing, answer, verdict)
         # Raised only now, so that the attempt stays on record.
-        answered_before = found.status in _STATUS.values()
+        answered_before = standing.status in _STATUS.values()
         hint = "The first answer stands." if answered_before else "The change is not made; resume the run to go on."
-        raise UsageError(_told(found), hint=hint)
+        raise UsageError(_told(standing), hint=hint)
 
     def settle(self, approval_id: str) -> Approval:
         """Return an approval as it stands now: a question that expired or became void is recorded as such.
@@ -157,7 +198,9 @@ class Approvals:
         if self.current(found).status == found.status:
             return found
         with self._database.transaction("approval.void") as connection:
-            return self._settled(connection, self.get(approval_id))
+            self._settled(connection, self._read(approval_id))
+        # Another machine may have recorded an answer before this end.
+        return self._read(approval_id)
 
     # -- reading
 
@@ -167,15 +210,16 @@ class Approvals:
         Raises:
             UnknownRun: There is no such approval.
         """
-        found = self._select("approval_id = ?", [approval_id])
-        if not found:
-            raise UnknownRun(f"there is no approval {approval_id!r}.", hint="`bedrock-evolution approvals` lists them.")
-        return found[0]
+        found = self._found(approval_id)
+        for app in [found.app] if found else self._store.apps():
+            self._store.refresh(app)
+        return self._read(approval_id)
 
     def listed(self, app: str, *, pending_only: bool = False) -> list[Approval]:
         """Return an application's approvals as they are recorded, newest first."""
+        self._store.refresh(app)
         return self._select(
-            "app = ? AND (status = 'pending' OR NOT ?) ORDER BY asked_at DESC, rowid DESC", [app, pending_only]
+            "app = ? AND (status = 'pending' OR NOT ?) ORDER BY asked_at DESC, approval_id DESC", [app, pending_only]
         )
 
     def current(self, approval: Approval) -> Approval:
@@ -215,23 +259,25 @@ class Approvals:
 
     def _settled(self, connection: Connection, approval: Approval) -> Approval:
         standing = self.current(approval)
-        if standing.status != approval.status:
-            _store_end(connection, standing)
-            kind, live = _SETTLED[standing.status], self._live(approval.app)
-            self._tell(
-                standing, kind, actor=_POLICY, why=standing.why or "", data={"live": live}, at=standing.answered_at
-            )
-        return standing
+        if standing.status == approval.status:
+            return approval
+        [kind] = [kind for kind, status in _UNANSWERED.items() if status == standing.status]
+        data = {"live": self._live(approval.app)}
+        why, at = standing.why or "", standing.answered_at or ""
+        self._tell(connection, standing, kind, actor=_POLICY, why=why, data=data, at=at)
+        return self._read(approval.approval_id)
 
-    def _refuse(self, connection: Connection, approval: Approval, verdict: Verdict, *, by: str, why: str) -> None:
-        [number] = connection.execute(
-            "UPDATE approvals SET refused = refused + 1 WHERE approval_id = ? RETURNING refused", [approval.approval_id]
-        ).fetchone()
-        data = {"verdict": verdict, "reason": _told(approval)}
-        self._tell(approval, "answer_refused", key=f"refused/{number}", actor=by, why=why, data=data)
+    def _refuse(self, connection: Connection, standing: Approval, answer: Approval, verdict: Verdict) -> None:
+        by, why, at = answer.by or "", answer.why or "", answer.answered_at or ""
+        data = {"verdict": verdict, "reason": _told(standing)}
+        # Two machines would count to the same number; these differ.
+        key = f"refused/{checksum([by, why, at, data])[:10]}"
+        if self._store.event(standing.app, f"{standing.approval_id}/{key}") is None:
+            self._tell(connection, standing, "answer_refused", key=key, actor=by, why=why, data=data, at=at)
 
     def _tell(
         self,
+        connection: Connection,
         approval: Approval,
         kind: str,
         *,
@@ -239,13 +285,13 @@ class Approvals:
         actor: str,
         why: str,
         data: Mapping[str, Any],
-        at: str | None = None,
+        at: str,
     ) -> None:
         event = EventDraft(
             app=approval.app,
             kind=kind,
             key=f"{approval.approval_id}/{key or kind}",
-            at=datetime.fromisoformat(at) if at else self._clock.now(),
+            at=datetime.fromisoformat(at),
             actor=actor,
             why=why,
             run_id=approval.run_id,
@@ -253,12 +299,13 @@ class Approvals:
             mutation_id=approval.mutation_id,
             data={"approval_id": approval.approval_id, "binding": approval.binding, **data},
         )
-        self._store.append(event)
+        project(connection, self._store.append(event))
 
     def _unrecorded(self, approval: Approval) -> str:
         """Say that no such answer is on record, if the table and the chained record disagree."""
-        said = self._store.event(approval.app, f"{approval.approval_id}/answered")
-        if said is not None and said.data["verdict"] == "approve" and said.actor == approval.by:
+        ends = [self._store.event(approval.app, f"{approval.approval_id}/{kind}") for kind in _ENDS]
+        said = min((end for end in ends if end is not None), key=lambda end: end.seq, default=None)
+        if said is not None and said.data.get("verdict") == "approve" and said.actor == approval.by:
             return ""
         return f"the record holds no approval by {approval.by}: the answer was altered"
 
@@ -272,6 +319,15 @@ class Approvals:
     def _live(self, app: str) -> str | None:
         head = self._store.head(app)
         return head.checksum if head else None
+
+    def _read(self, approval_id: str) -> Approval:
+        found = self._found(approval_id)
+        if found is None:
+            raise UnknownRun(f"there is no approval {approval_id!r}.", hint="`bedrock-evolution approvals` lists them.")
+        return found
+
+    def _found(self, approval_id: str) -> Approval | None:
+        return next(iter(self._select("approval_id = ?", [approval_id])), None)
 
     def _select(self, where: str, parameters: Sequence[Any]) -> list[Approval]:
         rows = self._database.rows(f"SELECT {_SELECTED} FROM approvals WHERE {where}", parameters)  # noqa: S608  # ours
@@ -296,11 +352,8 @@ def _ended(approval: Approval, status: ApprovalStatus, at: datetime, *, by: str,
     return replace(approval, status=status, answered_at=at.isoformat(), by=by, why=why)
 
 
-def _store_end(connection: Connection, ended: Approval) -> None:
-    connection.execute(
-        'UPDATE approvals SET status = ?, answered_at = ?, "by" = ?, why = ? WHERE approval_id = ?',
-        [ended.status, ended.answered_at, ended.by, ended.why, ended.approval_id],
-    )
+def _end_of(approval: Approval) -> tuple[ApprovalStatus, str | None, str | None, str | None]:
+    return approval.status, approval.answered_at, approval.by, approval.why
 
 
 def _other_dna(bound: str, live: str | None) -> str:
@@ -312,3 +365,53 @@ def _told(approval: Approval) -> str:
         return f"{approval.approval_id} was {approval.status} by {approval.by} at {approval.answered_at}."
     ended = "expired" if approval.status == "expired" else "became void"
     return f"{approval.approval_id} {ended} at {approval.answered_at}: {approval.why}."
+
+
+# -- from the record
+
+
+def _create_table(connection: Connection) -> None:
+    for statement in _TABLE:
+        connection.execute(statement)
+
+
+def _project_question(connection: Connection, asked: EvolutionEvent) -> None:
+    """Write what was asked; how it ended is told by other events."""
+    row = {
+        "run_id": asked.run_id,
+        "generation": asked.generation,
+        "mutation_id": asked.mutation_id,
+        "dna": asked.data["binding"]["dna"],
+        "evidence": asked.data["binding"]["evidence"],
+        "asked_at": asked.at.isoformat(),
+        "expires_at": asked.data["expires_at"],
+        "question": json.dumps(asked.data["question"], ensure_ascii=False, allow_nan=False),
+    }
+    place = {"approval_id": asked.data["approval_id"], "app": asked.app}
+    connection.execute(
+        "INSERT OR IGNORE INTO approvals (approval_id, app, status) VALUES (:approval_id, :app, 'pending')", place
+    )
+    changes = ", ".join(f"{column} = :{column}" for column in row)
+    connection.execute(
+        f"UPDATE approvals SET {changes} WHERE approval_id = :approval_id AND app = :app",  # noqa: S608  # ours
+        row | place,
+    )
+
+
+def _first_end(connection: Connection, event: EvolutionEvent) -> EvolutionEvent:
+    """Return the end of a question that stands: an event, or the first one before it in the record."""
+    keys = [f"{event.data['approval_id']}/{kind}" for kind in _ENDS]
+    before = connection.execute(
+        "SELECT document, hash FROM events WHERE app = ? AND key IN (?, ?, ?) AND seq BETWEEN 1 AND ?"
+        " ORDER BY seq LIMIT 1",
+        [event.app, *keys, event.seq - 1],
+    ).fetchone()
+    return EvolutionEvent.read(*before) if before else event
+
+
+def _project_end(connection: Connection, end: EvolutionEvent) -> None:
+    status = _STATUS[end.data["verdict"]] if end.kind == "answered" else _UNANSWERED[end.kind]
+    connection.execute(
+        'UPDATE approvals SET status = ?, answered_at = ?, "by" = ?, why = ? WHERE approval_id = ? AND app = ?',
+        [status, end.at.isoformat(), end.actor, end.why, end.data["approval_id"], end.app],
+    )

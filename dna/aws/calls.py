@@ -23,7 +23,7 @@ _PASSING = frozenset(
         "InternalError", "InternalFailure", "InternalServerError", "LimitExceededException",
         "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable",
         "SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
-        "TransactionInProgressException", "503", "500", "502", "504",
+        "TransactionConflictException", "TransactionInProgressException", "503", "500", "502", "504",
     }
 )  # fmt: skip
 """Errors of AWS that pass by themselves
@@ -31,9 +31,14 @@ _PASSING = frozenset(
 _PASSING_REASONS = frozenset(
     {"TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError", "InternalServerError"}
 )
-_CONDITIONS = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "ConditionalRequestConflict"})
+_CONDITIONS = frozenset({"ConditionalCheckFailedException", "PreconditionFailed"})
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "NotFoundException"})
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "403", "ExpiredToken", "ExpiredTokenException"})
+_DENIED = frozenset(
+    {
+        "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
+        "InvalidSignatureException", "MissingAuthenticationTokenException", "UnrecognizedClientException",
+    }
+)  # fmt: skip
 
 
 class ConditionFailed(Exception):  # nothing is wrong: another writer was faster
@@ -107,6 +112,9 @@ class Clients:
             operation: The client's method, such as `put_object`.
             arguments: Its arguments.
 
+        Returns:
+            The answer; the body of an object as its bytes.
+
         Raises:
             ConditionFailed: A condition did not hold; nothing was written by the last attempt.
             Missing: There is no such object.
@@ -115,7 +123,7 @@ class Clients:
         """
         for attempt in range(1, self.attempts + 1):
             try:
-                return dict(getattr(self.client(service, region), operation)(**arguments))
+                return _whole(getattr(self.client(service, region), operation)(**arguments))
             except Exception as error:
                 failure = _failure(error, f"{service} in {region} ({operation})")
                 if not isinstance(failure, StoreUnavailable) or not failure.passing or attempt == self.attempts:
@@ -125,13 +133,18 @@ class Clients:
         raise AssertionError  # unreachable: the last attempt returns or raises
 
 
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with its body read, so that a connection that is lost in the middle is tried again too."""
+    return {**answer, "Body": answer["Body"].read()} if "Body" in answer else answer
+
+
 def _failure(error: Exception, what: str) -> Exception:
     """Return an error of botocore as one of ours; what is none of botocore's stays what it is."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
     if isinstance(error, ClientError):
         return _refusal(error, what)
-    if isinstance(error, BotoCoreError):
+    if isinstance(error, BotoCoreError) and not isinstance(error, ParamValidationError):
         return StoreUnavailable(
             f"{what} cannot be reached: {_told(error)}.",
             hint="Look at the network and the credentials; what is queued is sent when it can be.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,7 @@ from ...errors import IntegrityError
 from ..events import GENESIS, EventRow, EvolutionEvent, linked
 from .calls import Missing
 from .items import Item, Part, put, put_new, update
+from .objects import folders
 from .place import CloudPlace, Site
 from .table import Table
 
@@ -27,8 +28,21 @@ INLINE_BYTES = 32_768
 INLINE_SNAPSHOT_BYTES = 300_000
 """The same for DNA; an item may have 400 KB
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
+VERIFY = "`bedrock-evolution store verify` tells more, and mends what it can with --repair."
 _LONGEST_KEY = 900
 _AT_ONCE = 8
+_SUM_DIGITS = 16
+_NONE = type(None)
+_HEAD = {"number": (int,), "hash": (str,), "generation": (int,), "checksum": (str,)}
+_EVENT = {
+    "number": (int,), "kind": (str,), "key": (str,), "hash": (str,), "day": (str,), "object": (str,),
+    "document": (str, _NONE),
+}  # fmt: skip
+_DNA = {
+    "generation": (int,), "checksum": (str,), "parent": (str, _NONE), "mutation": (str, _NONE), "object": (str,),
+    "document": (str, _NONE),
+}  # fmt: skip
+_SEGMENT = {"object": (str,), "sha256": (str,)}
 
 
 class Head(NamedTuple):
@@ -56,6 +70,8 @@ class StoredEvent:
     """Day of the event, as YYYY/MM/DD."""
     object: str = ""
     """Name of the object that its item gives; empty for an event that is not stored yet."""
+    odd: str = ""
+    """What of its item is not as an event's item is; empty for one that is well-formed."""
 
     @classmethod
     def of(cls, event: EvolutionEvent, document: str) -> StoredEvent:
@@ -80,6 +96,8 @@ class Snapshot:
     """Its JSON; empty where it is in the object only and was not read."""
     object: str = ""
     """Name of the object that its item gives; empty for DNA that is not stored yet."""
+    odd: str = ""
+    """What of its item is not as such an item is; empty for one that is well-formed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,16 @@ class Segment:
     def digest(self) -> str:
         """SHA-256 of the content."""
         return sha256(self.content).hexdigest()
+
+
+class StoredSegment(NamedTuple):
+    """A segment of a run as its item says."""
+
+    number: int
+    object: str
+    sha256: str
+    odd: str = ""
+    """What of its item is not as such an item is; empty for one that is well-formed."""
 
 
 class Batch(NamedTuple):
@@ -134,7 +162,7 @@ class Record:
         bodies = [(self.event_object(batch.app, event), event.document.encode()) for event in batch.events]
         if batch.snapshot is not None:
             bodies.append((self.snapshot_object(batch.app, batch.snapshot), batch.snapshot.document.encode()))
-        bodies += [(self._segment_object(batch.app, segment), segment.content) for segment in batch.segments]
+        bodies += [(self.segment_object(batch.app, segment), segment.content) for segment in batch.segments]
         if len(bodies) == 1:
             self.put_object(*bodies[0])
             return
@@ -142,8 +170,13 @@ class Record:
             # Each result is looked at, so that the first failure is raised.
             list(pool.map(lambda body: self.put_object(*body), bodies))
 
-    def parts(self, batch: Batch) -> list[Part]:
-        """Return the transaction that makes a batch part of the record: the head first, then all else."""
+    def parts(self, batch: Batch, *, judged: bool = False) -> list[Part]:
+        """Return the transaction that makes a batch part of the record: the head first, then all else.
+
+        Args:
+            batch: The batch.
+            judged: Whether the writer's region has it already, so that whose runs they are was judged there.
+        """
         pk = self._place.partition(batch.app)
         parts = [] if batch.before == batch.after else [self._move_head(pk, batch)]
         if batch.before.generation < 0 <= batch.after.generation:
@@ -153,14 +186,14 @@ class Record:
             parts += [put_new(pk, key_sk(event.key), {"number": event.number})]
         if batch.snapshot is not None:
             parts.append(put_new(pk, dna_sk(batch.snapshot.generation), self._snapshot_item(batch.app, batch.snapshot)))
+        last = {segment.run_id: segment.number for segment in batch.segments}
         for run_id in batch.runs:
-            mine = "attribute_not_exists(pk) OR #owner = :owner"
-            pk = self._run(batch.app, run_id)
-            parts.append(update(pk, "owner", "SET #owner = :owner", condition=mine, owner=batch.machine))
+            mine = "" if judged else "attribute_not_exists(pk) OR #owner = :owner"
+            pk = self.run_partition(batch.app, run_id)
+            parts.append(owned(pk, batch.machine, condition=mine, last=last.get(run_id)))
         for segment in batch.segments:
-            run = self._run(batch.app, segment.run_id)
-            item = {"object": self._segment_object(batch.app, segment), "sha256": segment.digest}
-            parts.append(put_new(run, segment_sk(segment.number), item))
+            part = self.segment_part(batch.app, segment)
+            parts.append(put_new(part.key.pk, part.key.sk, part.item))
         return parts
 
     def _move_head(self, pk: str, batch: Batch) -> Part:
@@ -198,24 +231,34 @@ class Record:
             IntegrityError: What is there is no head.
         """
         item = self.table.get(self._place.partition(app), "head")
+        if item is None and self.holds(app):
+            # Unless the first event was stored a moment ago.
+            item = self.table.get(self._place.partition(app), "head")
+            if item is None:
+                raise IntegrityError(f"the head of {app!r} in {self.site.region} is missing.", hint=VERIFY)
         if item is None:
             return Head()
-        try:
-            return Head(*(item[name] for name in Head._fields))
-        except KeyError as error:
-            raise IntegrityError(
-                f"the head of {app!r} in {self.site.region} was altered: it has no {error}."
-            ) from error
+        wrong = odd(item, _HEAD)
+        if wrong:
+            raise IntegrityError(f"the head of {app!r} in {self.site.region} was altered: {wrong}.", hint=VERIFY)
+        return Head(*(item[name] for name in Head._fields))
+
+    def holds(self, app: str) -> bool:
+        """Whether there is any event of an application."""
+        return next(self.table.query(self._place.partition(app), begins="event#", limit=1), None) is not None
 
     def apps(self) -> list[str]:
-        """Return the names of the applications in the store."""
-        return [item["sk"].removeprefix("app#") for item in self.table.query(self._place.prefix, begins="app#")]
+        """Return the names of the applications in the store: those that its items and its objects agree on."""
+        named = {str(item["sk"]).removeprefix("app#") for item in self.table.query(self._place.prefix, begins="app#")}
+        kept = set(folders(self.table, f"{self._place.prefix}/dna/"))
+        # Where they do not agree, the record itself tells.
+        return sorted((named & kept) | {app for app in named ^ kept if self.snapshot(app, 0) is not None})
 
     def events(self, app: str, *, after: int, upto: int) -> Iterator[StoredEvent]:
         """Yield events as their items say, in order; nothing is verified."""
         pk = self._place.partition(app)
         for item in self.table.query(pk, begins="event#", above=event_sk(after)):
-            event = _event(item)
+            event = stored_event(item)
             if event.number > upto:
                 return
             yield event
@@ -223,17 +266,17 @@ class Record:
     def event(self, app: str, number: int) -> StoredEvent | None:
         """Return the event of a number as its item says."""
         item = self.table.get(self._place.partition(app), event_sk(number))
-        return None if item is None else _event(item)
+        return None if item is None else stored_event(item)
 
     def snapshot(self, app: str, generation: int) -> Snapshot | None:
         """Return the DNA of a generation as its item says: one read."""
         item = self.table.get(self._place.partition(app), dna_sk(generation))
-        return None if item is None else _snapshot(item)
+        return None if item is None else stored_snapshot(item)
 
     def snapshots(self, app: str, *, after: int, upto: int) -> Iterator[Snapshot]:
         """Yield the DNA of generations above `after`, in order, as their items say."""
         for item in self.table.query(self._place.partition(app), begins="dna#", above=dna_sk(after)):
-            dna = _snapshot(item)
+            dna = stored_snapshot(item)
             if dna.generation > upto:
                 return
             yield dna
@@ -241,41 +284,57 @@ class Record:
     def document(self, name: str) -> bytes | None:
         """Return the content of an object; None if there is none."""
         try:
-            return bytes(self._s3("get_object", Key=name)["Body"].read())
+            return bytes(self._s3("get_object", Key=name)["Body"])
         except Missing:
             return None
 
     # -- runs
 
-    def segments(self, app: str, run_id: str, *, after: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield the segments of a run in order, each with its number.
+    def segments(self, app: str, run_id: str) -> Iterator[StoredSegment]:
+        """Yield the segments of a run in order, as their items say; nothing is verified."""
+        for item in self.table.query(self.run_partition(app, run_id), begins="segment#"):
+            yield stored_segment(item)
 
-        Raises:
-            IntegrityError: One is missing or was altered.
-        """
-        for item in self.table.query(self._run(app, run_id), begins="segment#", above=segment_sk(after)):
-            number = int(item["sk"].removeprefix("segment#"))
-            content = self.document(item["object"])
-            if content is None or sha256(content).hexdigest() != item["sha256"]:
-                said = "is missing" if content is None else "was altered: it does not match its SHA-256"
-                raise IntegrityError(
-                    f"{item['object']} in {self.site.bucket} {said}.", hint="Bring an older version of it back."
-                )
-            yield number, content
+    def segment(self, app: str, run_id: str, number: int) -> StoredSegment | None:
+        """Return one segment of a run as its item says."""
+        item = self.table.get(self.run_partition(app, run_id), segment_sk(number))
+        return None if item is None else stored_segment(item)
 
     def last_segment(self, app: str, run_id: str) -> int:
         """Return the number of the last segment of a run; 0 for none."""
-        newest = self.table.query(self._run(app, run_id), begins="segment#", newest_first=True, limit=1)
-        return next((int(item["sk"].removeprefix("segment#")) for item in newest), 0)
+        newest = self.table.query(self.run_partition(app, run_id), begins="segment#", newest_first=True, limit=1)
+        return next((numbered(item["sk"]) for item in newest), 0)
+
+    def sent(self, app: str, run_id: str) -> int:
+        """Return how many segments of a run were stored, as the item of its owner says."""
+        item = self.table.get(self.run_partition(app, run_id), "owner") or {}
+        last = item.get("last", 0)
+        return last if isinstance(last, int) else 0
 
     def owner(self, app: str, run_id: str) -> str | None:
-        """Return which machine works on a run."""
-        item = self.table.get(self._run(app, run_id), "owner")
-        return None if item is None else str(item["owner"])
+        """Return which machine works on a run; its item is mended where one of its three copies was altered.
+
+        Raises:
+            IntegrityError: More of it was altered.
+        """
+        pk = self.run_partition(app, run_id)
+        item = self.table.get(pk, "owner")
+        if item is None and self.last_segment(app, run_id):
+            # Unless its first segment was stored a moment ago.
+            item = self.table.get(pk, "owner") or {}
+        if item is None:
+            return None
+        owner = owner_in(item)
+        if owner is None:
+            wrong = "was altered" if item else "is missing"
+            raise IntegrityError(f"the owner of run {run_id} in {self.site.region} {wrong}.", hint=VERIFY)
+        if any(item.get(name) != value for name, value in owner_item(owner).items()):
+            self.rewrite(owned(pk, owner))
+        return owner
 
     def take_over(self, app: str, run_id: str, owner: str) -> Part:
         """Return the part that makes a machine the one that works on a run; the one before is refused from then on."""
-        return update(self._run(app, run_id), "owner", "SET #owner = :owner", owner=owner)
+        return owned(self.run_partition(app, run_id), owner)
 
     # -- names
 
@@ -295,10 +354,17 @@ class Record:
         """Return the part that writes a generation's item anew, to mend it."""
         return put(self._place.partition(app), dna_sk(dna.generation), self._snapshot_item(app, dna))
 
-    def _segment_object(self, app: str, segment: Segment) -> str:
+    def segment_object(self, app: str, segment: Segment) -> str:
+        """Return the name of a segment's object."""
         return f"{self._place.folder('runs', app)}/{segment.run_id}/{segment.number:08d}-{segment.digest[:16]}.rows"
 
-    def _run(self, app: str, run_id: str) -> str:
+    def segment_part(self, app: str, segment: Segment) -> Part:
+        """Return the part that writes a segment's item anew, to mend it."""
+        item = {"object": self.segment_object(app, segment), "sha256": segment.digest}
+        return put(self.run_partition(app, segment.run_id), segment_sk(segment.number), item)
+
+    def run_partition(self, app: str, run_id: str) -> str:
+        """Return the partition key of a run's items."""
         return f"{self._place.partition(app)}/run/{run_id}"
 
     def _s3(self, operation: str, **arguments: object) -> dict[str, Any]:
@@ -340,27 +406,99 @@ def day_of(document: str) -> str:
     return str(json.loads(document)["at"])[:10].replace("-", "/")
 
 
-def _event(item: Item) -> StoredEvent:
+def stored_event(item: Item) -> StoredEvent:
+    """Return an event as its item says.
+
+    Raises:
+        IntegrityError: Its sort key holds no number.
+    """
+    number = numbered(item["sk"])
+    wrong = odd(item, _EVENT) or ("" if item["number"] == number else f"its number is {item['number']}")
     return StoredEvent(
-        number=item["number"],
-        kind=item["kind"],
-        key=item["key"],
-        hash=item["hash"],
-        document=item.get("document", ""),
-        day=item["day"],
-        object=item["object"],
+        number=number,
+        kind=_text(item, "kind"),
+        key=_text(item, "key"),
+        hash=_text(item, "hash"),
+        document=_text(item, "document"),
+        day=_text(item, "day"),
+        object=_text(item, "object"),
+        odd=wrong,
     )
 
 
-def _snapshot(item: Item) -> Snapshot:
+def stored_snapshot(item: Item) -> Snapshot:
+    """Return DNA as its item says.
+
+    Raises:
+        IntegrityError: Its sort key holds no number.
+    """
+    generation = numbered(item["sk"]) - 1
+    named = item.get("generation")
     return Snapshot(
-        generation=item["generation"],
-        checksum=item["checksum"],
-        parent=item["parent"],
-        mutation=item["mutation"],
-        document=item.get("document", ""),
-        object=item["object"],
+        generation=generation,
+        checksum=_text(item, "checksum"),
+        parent=item.get("parent"),
+        mutation=item.get("mutation"),
+        document=_text(item, "document"),
+        object=_text(item, "object"),
+        odd=odd(item, _DNA) or ("" if named == generation else f"its generation is {named}"),
     )
+
+
+def stored_segment(item: Item) -> StoredSegment:
+    """Return a segment as its item says.
+
+    Raises:
+        IntegrityError: Its sort key holds no number.
+    """
+    wrong = odd(item, _SEGMENT)
+    return StoredSegment(numbered(item["sk"]), _text(item, "object"), _text(item, "sha256"), wrong)
+
+
+def numbered(sk: str) -> int:
+    """Return the number in a sort key.
+
+    Raises:
+        IntegrityError: It holds none.
+    """
+    digits = sk.partition("#")[2]
+    if not digits.isdecimal():
+        raise IntegrityError(f"the sort key {sk!r} was altered: it has no number.", hint=VERIFY)
+    return int(digits)
+
+
+def odd(item: Item, form: Mapping[str, tuple[type, ...]]) -> str:
+    """Return what of an item is not as its form says, or an empty text; a form that names None may be left out."""
+    for name, types in form.items():
+        if type(item.get(name)) not in types:
+            return f"its {name} is missing" if name not in item else f"its {name} is {item[name]!r}"
+    others = sorted(item.keys() - form.keys() - {"pk", "sk"})
+    return f"it has an attribute {others[0]!r}" if others else ""
+
+
+def owner_in(item: Item) -> str | None:
+    """Return the owner that an item names, if one of its copies or its sum was altered at most."""
+    names = [name for name in (item.get("owner"), item.get("again")) if isinstance(name, str)]
+    confirmed = [name for name in names if owner_item(name)["sum"] == item.get("sum")]
+    if confirmed:
+        return confirmed[0]
+    return names[0] if len(names) > 1 and names[0] == names[1] else None
+
+
+def owner_item(name: str) -> dict[str, str]:
+    """Return what an item says of the machine that works on a run: twice, and with a sum."""
+    return {"owner": name, "again": name, "sum": sha256(name.encode()).hexdigest()[:_SUM_DIGITS]}
+
+
+def owned(pk: str, owner: str, *, condition: str = "", last: int | None = None) -> Part:
+    """Return the part that says which machine works on a run, and which segment is its last."""
+    said: dict[str, Any] = owner_item(owner) | ({} if last is None else {"last": last})
+    return update(pk, "owner", "SET " + ", ".join(f"#{name} = :{name}" for name in said), condition=condition, **said)
+
+
+def _text(item: Item, name: str) -> str:
+    value = item.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _checksum(body: bytes) -> str:

@@ -19,9 +19,12 @@ log = logging.getLogger(__name__)
 
 FENCE_CHECKED_S = 5.0
 """So many seconds after the other regions were last asked for their epoch they are asked again before a write."""
-_REST_S = 60.0
-"""So long a region that could not be asked is not asked again before a write."""
-_CONTROL = "control"
+_REST_S = 30.0
+"""So long a region that could not be reached is left alone where another one can answer."""
+CONTROL = "control"
+GUARDS = tuple(f"control#{number:02d}" for number in range(16))
+"""Copies of it that transactions look at: two at once must not look at one item
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling)."""
 
 
 class Epoch(NamedTuple):
@@ -91,10 +94,18 @@ class Regions:
         """Return the table of the writer's region."""
         return self.tables[self.epoch().region]
 
+    def resting(self, region: str) -> bool:
+        """Whether a region is left alone for a while, because it could not be reached."""
+        return self._clock.monotonic_s() < self._rests.get(region, float("-inf"))
+
+    def rest(self, region: str) -> None:
+        """Leave a region alone for a while."""
+        self._rests[region] = self._clock.monotonic_s() + _REST_S
+
     def guard(self) -> Part:
         """Return the condition that every transaction demands: no later epoch has begun in the writer's region."""
         condition = "attribute_not_exists(pk) OR #epoch = :epoch"
-        return check(self.place.prefix, _CONTROL, condition, epoch=self.epoch().number)
+        return check(self.place.prefix, self.clients.draws.choice(GUARDS), condition, epoch=self.epoch().number)
 
     def transact(self, parts: Sequence[Part]) -> None:
         """Do all parts or none, in the writer's region, in this epoch.
@@ -108,7 +119,7 @@ class Regions:
         try:
             self.table().transact([*parts, self.guard()])
         except ConditionFailed as failed:
-            if failed.reasons and failed.reasons[-1] is not None:
+            if failed.reasons and failed.reasons[-1] == "ConditionalCheckFailed":
                 raise self._fenced(self._newest()) from failed
             raise ConditionFailed(failed.reasons[:-1]) from failed
 
@@ -181,16 +192,19 @@ class Regions:
         return fenced
 
     def _set(self, region: str, epoch: Epoch) -> bool:
-        change = update(
-            self.place.prefix,
-            _CONTROL,
-            "SET #epoch = :epoch, #region = :region",
-            condition="attribute_not_exists(pk) OR #epoch < :epoch",
-            epoch=epoch.number,
-            region=epoch.region,
-        )
+        changes = [
+            update(
+                self.place.prefix,
+                name,
+                "SET #epoch = :epoch, #region = :region",
+                condition="attribute_not_exists(pk) OR #epoch < :epoch",
+                epoch=epoch.number,
+                region=epoch.region,
+            )
+            for name in (CONTROL, *GUARDS)
+        ]
         try:
-            self.tables[region].write(change)
+            self.tables[region].transact(changes)
         except ConditionFailed:
             return False
         return True
@@ -199,13 +213,13 @@ class Regions:
         """Return the latest epoch of those regions that can be reached."""
         found, last = [], StoreUnavailable("the store names no region.")
         for region, table in self.tables.items():
-            if besides and (region == besides or self._clock.monotonic_s() < self._rests.get(region, float("-inf"))):
+            if besides and (region == besides or self.resting(region)):
                 continue
             try:
-                item = table.get(self.place.prefix, _CONTROL)
+                item = table.get(self.place.prefix, CONTROL)
             except StoreUnavailable as error:
                 last = error
-                self._rests[region] = self._clock.monotonic_s() + _REST_S
+                self.rest(region)
             else:
                 found.append(Epoch(item["epoch"], item["region"]) if item else Epoch(1, self.place.sites[0].region))
         if not found and not besides:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 Following = Callable[[str, Head], Batch | None]
 """Returns what is known to follow a position in an application's record."""
+Runs = Callable[[], Iterable[tuple[str, str]]]
+"""Returns the runs that this machine works or worked on, each with its application."""
 
 
 class Replication:
@@ -31,6 +33,7 @@ class Replication:
         records: The record in each region.
         following: What a replica lacks.
         apps: The applications that this machine knows.
+        runs: The runs it sends rows of.
         clock: Tells when to try again.
         draws: Of the jitter.
     """
@@ -42,6 +45,7 @@ class Replication:
         *,
         following: Following,
         apps: Callable[[], Iterable[str]],
+        runs: Runs,
         clock: Clock,
         draws: random.Random,
     ) -> None:
@@ -49,6 +53,7 @@ class Replication:
         self._records = records
         self._following = following
         self._apps = apps
+        self._runs = runs
         self._retrying = Retrying("replication", self.catch_up, clock, draws)
         self._behind = set(records) if regions.several else set()
         """Regions that may lack something: all of them, until this process has looked."""
@@ -58,25 +63,28 @@ class Replication:
         """Regions that lack something, or were not looked at yet."""
         return frozenset(self._behind - {self._regions.epoch().region})
 
-    def copy(self, batch: Batch) -> None:
-        """Bring a batch to every replica that has all before it."""
-        for region, record in self._records.items():
-            if region in self._behind or region == self._regions.epoch().region:
-                continue
-            try:
-                self._write(record, batch)
-            except (ConditionFailed, StoreUnavailable) as error:
-                log.warning("region=<%s> | the replica is behind, and is brought up to date later: %s", region, error)
-                self._behind.add(region)
+    def prepare(self) -> None:
+        """Bring the replicas up to date before something new is written, where that is due."""
         if self.behind and not self._retrying.resting:
             self.catch_up()
+
+    def copy(self, batch: Batch) -> None:
+        """Bring a batch to every replica that has all before it."""
+        writer = self._regions.epoch().region
+        for region, record in self._records.items():
+            if region != writer and region not in self._behind:
+                try:
+                    self._write(record, batch)
+                except (ConditionFailed, StoreUnavailable) as error:
+                    log.warning("region=<%s> | the replica falls behind, and catches up later: %s", region, error)
+                    self._behind.add(region)
+                    self._retrying.failed()
 
     def catch_up(self) -> bool:
         """Bring the replicas up to date that can be reached; tell whether all are."""
         for region in self.behind:
             try:
-                for app in self._apps():
-                    self._catch_up(self._records[region], app)
+                self._catch_up(self._records[region])
             except StoreUnavailable as error:
                 log.warning("region=<%s> | the replica cannot be brought up to date now: %s", region, error.message)
             else:
@@ -87,23 +95,33 @@ class Replication:
             self._retrying.succeeded()
         return not self.behind
 
-    def _catch_up(self, record: Record, app: str) -> None:
-        while (batch := self._following(app, record.head(app))) is not None:
-            try:
-                self._write(record, batch)
-            except ConditionFailed as error:
-                raise StoreUnavailable(
-                    f"the record of {app!r} in {record.site.region} is another one after event {batch.before.number}.",
-                    hint="`bedrock-evolution store verify` tells more.",
-                ) from error
+    def _catch_up(self, record: Record) -> None:
+        try:
+            for app in self._apps():
+                while (batch := self._following(app, record.head(app))) is not None:
+                    self._write(record, batch)
+            for app, run_id in self._runs():
+                self._copy_segments(app, run_id, record)
+        except ConditionFailed as error:
+            raise StoreUnavailable(
+                f"the record in {record.site.region} is another one: it was written to by somebody else.",
+                hint="`bedrock-evolution store verify` tells more.",
+            ) from error
 
-    def copy_segment(self, app: str, segment: Segment, to: Record) -> None:
-        """Bring one segment of a run to a replica."""
-        self._write(to, Batch(app, Head(), Head(), segments=(segment,)))
+    def _copy_segments(self, app: str, run_id: str, to: Record) -> None:
+        writer = self._records[self._regions.epoch().region]
+        last, there = writer.last_segment(app, run_id), to.last_segment(app, run_id)
+        if there < last:
+            owner = writer.owner(app, run_id) or ""
+            for stored in writer.segments(app, run_id):
+                if stored.number > there and (content := writer.document(stored.object)) is not None:
+                    segments = (Segment(run_id, stored.number, content),)
+                    self._write(to, Batch(app, Head(), Head(), segments=segments, runs=(run_id,), machine=owner))
 
     def _write(self, record: Record, batch: Batch) -> None:
+        """Write what the writer's region has accepted: who works on a run was judged there."""
         record.put_objects(batch)
-        record.table.transact([*record.parts(batch), self._regions.guard()])
+        record.table.transact([*record.parts(batch, judged=True), self._regions.guard()])
 
     def close(self) -> None:
         """Let the thread end."""

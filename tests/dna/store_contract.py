@@ -65,10 +65,16 @@ def draft(key: str, *, app: str = APP, **more: Any) -> EventDraft:
 
 def grown(store: DNAStore, generations: int) -> list[SystemDNA]:
     """Commit a first DNA and some generations after it."""
-    line = [store.commit(None, first(), draft("declared"))]
+    line = [store.commit(None, first(), made("declared", first()))]
     for n in range(1, generations + 1):
-        line.append(store.commit(line[-1].checksum, child(line[-1], n), draft(f"applied/{n}")))
+        dna = child(line[-1], n)
+        line.append(store.commit(line[-1].checksum, dna, made(f"applied/{n}", dna)))
     return line
+
+
+def made(key: str, dna: SystemDNA) -> EventDraft:
+    """Return the event that makes DNA live."""
+    return draft(key, app=dna.app, data={"dna": dna.checksum})
 
 
 class StoreContract:

@@ -13,6 +13,7 @@ import pytest
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from tests.dna.store_contract import APP, Place, StoreContract
 from tests.support.cloud import Cloud, cloud, opened
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import MotoServer, moto_server
 
 
@@ -22,19 +23,25 @@ def server() -> Iterator[MotoServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def proxy(server: MotoServer) -> Iterator[FaultyProxy]:
+    with FaultyProxy(server.url) as between:
+        yield between
+
+
 @pytest.fixture
-def there(server: MotoServer) -> Cloud:
-    return cloud(server.url)
+def there(proxy: FaultyProxy) -> Cloud:
+    return cloud(proxy.url)
 
 
 class TestCloudDNAStore(StoreContract):
     @pytest.fixture
-    def place(self, there: Cloud, server: MotoServer, tmp_path: Path) -> Place:
+    def place(self, there: Cloud, proxy: FaultyProxy, tmp_path: Path) -> Place:
         machines = count(1)
 
         def opened_anew() -> CloudDNAStore:
             return opened(
-                there, tmp_path / f"machine-{next(machines)}.db", patience_s=0.0, attempts=1, read_timeout_s=1.0
+                there, tmp_path / f"machine-{next(machines)}.db", patience_s=0.0, attempts=1
             )
 
         def alter(generation: int, old: str, new: str) -> None:
@@ -46,8 +53,8 @@ class TestCloudDNAStore(StoreContract):
                     )
 
         def fail() -> Callable[[], None]:
-            server.freeze()
-            return server.thaw
+            proxy.down()
+            return proxy.up
 
         program = f"""
             from pathlib import Path

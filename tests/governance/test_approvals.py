@@ -145,7 +145,8 @@ def test_a_second_answer_is_refused_and_on_record_and_the_first_stands(
         assert error.value.exit_code == ExitCode.USAGE
         assert approvals.get(question.approval_id) == first
         refused = told(store, question)[-1]
-        assert refused.key == f"{question.approval_id}/refused/{number}"
+        assert refused.key.startswith(f"{question.approval_id}/refused/")
+        assert len(told(store, question)) == 2 + number
         assert (refused.kind, refused.actor, refused.why) == ("answer_refused", "Tom", "I know better")
         assert refused.data["verdict"] == verdict
         assert "was rejected by Mara" in refused.data["reason"]

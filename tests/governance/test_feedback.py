@@ -89,7 +89,33 @@ def test_what_was_read_leaves_the_queue_with_what_answers_it(
     ]
     [event] = events(store, "feedback_read")
     assert (event.key, event.run_id, event.generation, event.at) == ("run-1/2/feedback_read", "run-1", 2, clock.moment)
-    assert event.data == {"numbers": [1, 3], "answers": {"1": ["m-1", "m-2"]}}
+    assert event.data == {"numbers": [1, 3], "answers": {"1": ["m-1", "m-2"]}, "meanings": {"1": "n up"}}
+
+
+def test_what_an_advisor_did_not_say_is_no_part_of_the_record(queue: FeedbackQueue, store: SQLiteDNAStore) -> None:
+    queue.add(APP, "remark", source="s")
+    queue.mark_read(APP, [1], run_id="run-1", generation=1, answers={}, meanings={1: " \n", 7: "of no remark shown"})
+    [event] = events(store, "feedback_read")
+    assert event.data == {"numbers": [1], "answers": {}}
+
+
+def test_only_what_is_on_record_counts_as_read(queue: FeedbackQueue, store: SQLiteDNAStore) -> None:
+    for n in range(2):
+        queue.add(APP, f"remark {n}", source="s")
+    queue.mark_read(APP, [1], run_id="run-1", generation=1, answers={})
+    queue.mark_read(APP, [2], run_id="run-1", generation=1, answers={})
+    assert [event.data["numbers"] for event in events(store, "feedback_read")] == [[1]]
+    assert numbers(queue.queued(APP, limit=9)) == [2]
+
+
+def test_a_number_that_the_record_gave_away_is_not_given_again(
+    queue: FeedbackQueue, store: SQLiteDNAStore, database: Database
+) -> None:
+    queue.add(APP, "remark", source="s")
+    with database.transaction("feedback.add") as connection:
+        connection.execute("DELETE FROM feedback")
+    assert queue.add(APP, "another", source="s").number == 2
+    assert [event.key for event in events(store, "feedback")] == ["feedback/1", "feedback/2"]
 
 
 def test_reading_twice_changes_nothing(queue: FeedbackQueue, store: SQLiteDNAStore) -> None:

@@ -1,0 +1,153 @@
+"""Whole runs on a cloud store: the same as on a file, through outages, and on another machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedrock_evolution.governance.audit import verify
+from tests.cloud_garden import SEED, cloud_garden
+from tests.garden import garden
+from tests.support.cloud import Cloud, cloud, opened
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.moto_server import moto_server
+
+CHECKOUT = Path(__file__).parents[1]
+PATIENCE_S = 240
+GENERATIONS = 4
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[FaultyProxy]:
+    with moto_server() as server, FaultyProxy(server.url) as between:
+        yield between
+
+
+@pytest.fixture
+def there(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    made = cloud(proxy.url)
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture(scope="module")
+def on_a_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return how the run ends on a file, never interrupted."""
+    evolution = garden(tmp_path_factory.mktemp("file"), workers=2)
+    result = evolution.run(GENERATIONS, seed=SEED, progress=False)
+    told = told_of(evolution.store, result.run_id)
+    evolution.close()
+    return {"result": result, "events": told}
+
+
+def told_of(store: Any, run_id: str) -> list[tuple[str, str, str | None]]:
+    """Return what the record says, without what differs from run to run."""
+    return [(event.kind, event.key.replace(run_id, "RUN"), event.mutation_id) for event in store.events("garden")]
+
+
+def start(there: Cloud, folder: Path, run: str = "start") -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cloud_garden", str(folder), there.url, run, str(GENERATIONS)],
+        cwd=CHECKOUT,
+        env=os.environ | there.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
+    there: Cloud, tmp_path: Path, on_a_file: dict[str, Any]
+) -> None:
+    evolution = cloud_garden(tmp_path, there.url)
+    result = evolution.run(GENERATIONS, seed=SEED, progress=False)
+    assert result.dna_checksum == on_a_file["result"].dna_checksum
+    assert result.test_fitness == on_a_file["result"].test_fitness
+    assert told_of(evolution.store, result.run_id) == on_a_file["events"]
+    assert evolution.audit().intact
+    assert evolution.replay(result.run_id).identical
+    evolution.close()
+
+
+def test_a_run_goes_on_while_the_cloud_is_away(
+    there: Cloud, proxy: FaultyProxy, tmp_path: Path, on_a_file: dict[str, Any]
+) -> None:
+    """The outage lasts from the first trial until some steps later; then everything queued is sent."""
+    evolution = cloud_garden(tmp_path, there.url, store_timeout_s=0.5)
+    away, queued = False, 0
+    for item in evolution.stream(GENERATIONS, seed=SEED):
+        step = getattr(item, "step", "")
+        if step == "trial" and not away and not queued:
+            proxy.down()
+            away = True
+        elif away:
+            queued = max(queued, evolution.store.sync.queue().waiting)
+            if queued:
+                proxy.up()
+                away = False
+    proxy.up()
+    evolution.store.sync.drain()
+    assert queued > 0, "nothing was written during the outage"
+    assert evolution.store.sync.queue().waiting == 0
+    elsewhere = opened(there, tmp_path / "elsewhere.db")
+    assert told_of(elsewhere, item.run_id) == on_a_file["events"]
+    assert item.dna_checksum == on_a_file["result"].dna_checksum
+    assert verify(elsewhere, "garden").intact
+    evolution.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_run_is_continued_on_a_machine_with_an_empty_disk(
+    there: Cloud, tmp_path: Path, on_a_file: dict[str, Any], seed: int
+) -> None:
+    first = start(there, tmp_path / "first")
+    assert first.stdout
+    run_id = first.stdout.readline().strip()
+    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    first.kill()
+    first.communicate()
+    (tmp_path / "first").rename(tmp_path / "lost")
+    found = ended(start(there, tmp_path / "second", run_id))
+    assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
+    third = cloud_garden(tmp_path / "third", there.url)
+    again = third.resume(run_id, progress=False)
+    assert again.dna_checksum == on_a_file["result"].dna_checksum
+    assert third.replay(run_id).identical
+    assert third.audit().intact
+    third.close()
+
+
+@pytest.mark.slow
+def test_a_machine_whose_run_was_taken_over_is_refused(there: Cloud, tmp_path: Path) -> None:
+    """The old worker is stopped in the middle and woken after the run has ended elsewhere."""
+    old = start(there, tmp_path / "old")
+    assert old.stdout
+    run_id = old.stdout.readline().strip()
+    old.send_signal(signal.SIGSTOP)
+    assert ended(start(there, tmp_path / "new", run_id))["status"] == "done"
+    before = list(opened(there, tmp_path / "look.db").events("garden"))
+    old.send_signal(signal.SIGCONT)
+    _, said = old.communicate(timeout=PATIENCE_S)
+    assert old.returncode != 0
+    assert f"run {run_id} goes on at another machine" in said
+    assert list(opened(there, tmp_path / "look.db").events("garden")) == before
