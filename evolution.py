@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from .dna.engine import MutationEngine
 from .dna.genes import BaseGene, GeneValue
 from .dna.genome import SystemDNA
 from .dna.sqlite import SQLiteDNAStore
-from .errors import UsageError
+from .errors import StoreUnavailable, UsageError
 from .fitness.cases import split_cases
 from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
 from .fitness.journal import Journal, RunRecord
@@ -465,7 +465,10 @@ class Evolution:
         from .governance.live import LiveOutcomes
 
         live_dna(self._services)
-        return LiveOutcomes(self._database, self._store, app=self.app, safety=self.settings.safety, clock=self._clock)
+        live = LiveOutcomes(self._database, self._store, app=self.app, safety=self.settings.safety, clock=self._clock)
+        with suppress(StoreUnavailable):  # the next outcomes are judged with those that are stored
+            live.make_up()
+        return live
 
     @cached_property
     def _services(self) -> Services:
@@ -482,6 +485,7 @@ class Evolution:
             tracker=self._opened.tracker(app=self.app, clock=self._clock),
             catalog=Catalog(settings.model_cards),
             session=self._session(),
+            answered=lambda run_id, model, ms: self._metrics.called(run_id, model, ms) if self._metrics else None,
         )
         attempts = settings.model_attempts
         services = Services(
@@ -581,7 +585,8 @@ class Evolution:
             for item in items:
                 if isinstance(item, Progress):
                     self._metrics.observe(item)
-                    self._metrics.depth(self._store.waiting())
+                    if (queue := self._store.queue()) is not None:
+                        self._metrics.depth(queue.waiting)
                 else:
                     self._metrics.ended(item)
                 yield item

@@ -245,6 +245,9 @@ class Settings(BaseSettings):
     only appending is allowed, it proves more."""
     audit_key: Path | None = None
     """File with the private Ed25519 key that signs them; made when missing, by default beside the store."""
+    audit_kms_key: str = ""
+    """The KMS key that signs the record of a cloud store: an id, ARN or alias; by default the one that `store init`
+    makes, and `none` signs nothing."""
     audit_retain_days: int = Field(default=0, ge=0, le=36_500)
     """Days for which what is sealed in a cloud store can be altered by nobody (S3 Object Lock, compliance mode); 0 for
     a bucket without."""

@@ -237,6 +237,7 @@ class Conversation:
         micro_usd = self._gateway.catalog.cost_micro_usd(self._gateway.callable_id(target), tokens)
         latency_ms = round(1000 * seconds)
         self._gateway.ledger.settle(hold, tokens=tokens, micro_usd=micro_usd, latency_ms=latency_ms)
+        self._gateway.answered(self._task.run_id, target.model, latency_ms)
         used = self._used.setdefault(target.model, _Used())
         used.calls += 1
         used.latency_ms += latency_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -72,6 +72,10 @@ class Gateway(Protocol):
         ...
 
 
+def _nobody_asks(run_id: str, model: str, latency_ms: int) -> None:  # what `answered` is given
+    """Tell nobody."""
+
+
 class ModelGateway:
     """Opens conversations with models, and holds what they need.
 
@@ -83,6 +87,7 @@ class ModelGateway:
         tracker: Learns which models do well.
         catalog: Knows the models.
         session: Builds Bedrock models; None when the stand-in answers everything.
+        answered: Told of every answer: the run, the model, and the milliseconds it took.
 
     Raises:
         UnknownModel: A configured model is in no catalog.
@@ -100,7 +105,9 @@ class ModelGateway:
         tracker: PerformanceTracker,
         catalog: Catalog,
         session: BedrockSession | None,
+        answered: Callable[[str, str, int], None] = _nobody_asks,
     ) -> None:
+        self.answered = answered
         self._settings = settings
         self._session = session
         self.ledger = ledger

@@ -227,6 +227,41 @@ def replays(*, short: bool) -> Part:
     return Part(rows, found)
 
 
+def cloud(*, short: bool) -> Part:
+    """Measure what a cloud store costs beyond its calls, and how many it makes."""
+    size = ["--rounds", "3", "--times", "10", "--generations", "500", "--events", "500"] if short else []
+    found = json.loads(_child([str(HERE / "cloud.py"), *size])[0])
+    rows: list[Row] = []
+    for kind, most in (("commit", 3), ("append", 2)):
+        calls = found[kind]["disk"]["calls"]
+        rows.append(Row(f"(f) cloud: calls for one {kind}", f"{calls}", f"≤ {most}", calls <= most, ratio=True))
+        for where, its in found[kind].items():
+            ratio = its["ratio"]
+            measured = f"{ratio:.2f} ({its['store_ms']:.1f} ms, {its['bare_ms']:.1f} ms)"
+            limit = ("≤ 1.1", ratio <= 1.1) if where == "memory" else ()
+            rows.append(
+                Row(f"{'(f)' if limit else '   '} cloud: {kind} / its calls, {_FILES[where]}", measured, *limit)
+            )
+        cpu = f"{found[kind]['disk']['store_cpu_ms']:.1f} ms, {found[kind]['disk']['bare_cpu_ms']:.1f} ms"
+        rows.append(Row(f"    cloud: CPU of one {kind}, of its calls", cpu))
+    rows.append(Row("    cloud: a bare transaction of one row on this disk", f"{found['disk_ms']:.1f} ms"))
+    return Part([*rows, *_empty_disk_rows(found["snapshot"], found["catching_up"])], found)
+
+
+_FILES = {"disk": "file on the disk", "memory": "file in memory"}
+
+
+def _empty_disk_rows(snapshot: dict[str, Any], caught_up: dict[str, Any]) -> Iterator[Row]:
+    took = ", ".join(f"{name} {snapshot[f'{name}_ms']:.1f} ms" for name in ("first", "last", "random"))
+    name = f"(f) cloud: reads for one of {snapshot['generations']:,} DNA, empty disk"
+    yield Row(name, f"{snapshot['calls']} ({took})", "1", snapshot["calls"] == 1, ratio=True)
+    read = f"{caught_up['calls']} reads, {caught_up['events_per_s']:,.0f} a second"
+    shares = (
+        f"{caught_up['wall_s']:.2f} s, {caught_up['bare_s']:.2f} s to read alone, {caught_up['cpu_s']:.2f} s of CPU"
+    )
+    yield Row(f"    cloud: {caught_up['events']:,} events on an empty disk", f"{read} ({shares})")
+
+
 def _rates(found: dict[str, Any]) -> str:
     seconds = found["replay_s"]
     return f"{found['evaluations'] / seconds:,.0f}, {found['steps'] / seconds:,.0f}"
@@ -326,6 +361,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "ledger": ledger,
     "audit": audit,
     "replay": replays,
+    "cloud": cloud,
     "demo": demo,
     "quality": quality,
     "routing": routing,

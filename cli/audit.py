@@ -118,7 +118,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the record as lines of JSON: a header, events, signed heads; with --json, one object that holds them."""
+    """Print the record as lines of JSON: a header, events, signed heads or digests; with --json, as one object."""
     from ..errors import UsageError
     from ..governance.audit import export as lines_of
 
@@ -146,8 +146,10 @@ def _one_object(lines: Iterable[str]) -> str:
 
     header, *records = (json.loads(line) for line in lines)
     heads = [record["signed_head"] for record in records if "signed_head" in record]
-    events = [record for record in records if "signed_head" not in record]
-    return json.dumps({**header, "events": events, "signed_heads": heads}, ensure_ascii=False)
+    digests = [record["digest"] for record in records if "digest" in record]
+    events = [record for record in records if not record.keys() & {"signed_head", "digest"}]
+    signed = {"signed_heads": heads} | ({"digests": digests} if digests else {})
+    return json.dumps({**header, "events": events, **signed}, ensure_ascii=False)
 
 
 def _tell(report: AuditReport, as_json: bool) -> None:
@@ -160,7 +162,7 @@ def _tell(report: AuditReport, as_json: bool) -> None:
     else:
         for problem in report.problems:
             print(f"PROBLEM {problem}")
-    if report.intact and report.unsigned and report.signed and not as_json:
+    if report.intact and report.unsigned and not as_json:
         one = "1 event is" if report.unsigned == 1 else f"{report.unsigned} events are"
         print(f"{one} not signed yet: a process is at it, or died before it could; the next run signs")
     if not report.intact:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ def _status(database: Database, store: SQLiteDNAStore, app: str, there: str) -> 
         "live": head and {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness},
         "live_outcomes": live and asdict(live),
         "safe_mode": safe and {"since": safe.since.isoformat(), "why": safe.why, "by": safe.actor},
-        "runs": _runs(database, app, there),
+        "runs": [*_runs(database, app, there), *_elsewhere(database, store, app)],
+        "queue": store.queue(),
         "approvals": [asked.current(each) for each in asked.listed(app, pending_only=True)],
         "feedback": {"queued": FeedbackQueue(database, store, clock).count_queued(app)},
         "calibration": calibration(store, app),
@@ -66,6 +67,38 @@ def _runs(database: Database, app: str, there: str) -> list[dict[str, Any]]:
         if run["status"] == "running" and not database.leased(run["run_id"]):
             run |= {"status": "died", "resume": f"bedrock-evolution run APP{there} --resume {run['run_id']}"}
     return runs
+
+
+def _elsewhere(database: Database, store: SQLiteDNAStore, app: str) -> list[dict[str, Any]]:
+    """Return the newest runs that only other machines worked on, as the record tells of them."""
+    from ..clock import SystemClock
+    from ..fitness.journal import Journal
+
+    here = {run.run_id for run in Journal(database, SystemClock()).runs(app, limit=1000)}
+    ends = {event.run_id: event.data["summary"] for event in reversed(store.recent(app, ["ended"], limit=100))}
+    return [
+        {
+            "run_id": begun.run_id,
+            "seed": begun.data["seed"],
+            "status": ends.get(begun.run_id, {}).get("status", "elsewhere"),
+            "summary": ends.get(begun.run_id, {}),
+        }
+        for begun in store.recent(app, ["begun"], limit=20)
+        if begun.run_id not in here
+    ]
+
+
+def _waits(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say what waits to be sent to a store in the cloud."""
+    if not found:
+        return
+    if found["waiting"] or found["failing_since"]:
+        since = f", the oldest since {found['oldest']}" if found["oldest"] else ""
+        yield f"queue: {found['waiting']} events wait to be sent{since}"
+    if found["failing_since"]:
+        yield f"  the store cannot be used since {found['failing_since']}: {found['error']}"
+    if found["refused"]:
+        yield f"set aside: {found['refused']} events, as another machine was faster or has taken their run over"
 
 
 def _live_outcomes(found: Mapping[str, Any] | None) -> str:
@@ -95,6 +128,8 @@ def _print_status(found: Mapping[str, Any]) -> None:
         for run in found["runs"]
     ]
     print_table(["run", "status", "seed", "fitness", "test", "trials"], rows)
+    for line in _waits(found["queue"] and asdict(found["queue"])):
+        print(line)
     for run in found["runs"]:
         if "resume" in run:
             print(f"died: {run['run_id']}; resume: {run['resume']}")

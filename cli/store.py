@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import AsJson, Store, print_json
+from .store_data import add_to as data_commands
 
 if TYPE_CHECKING:
     from ..dna.aws.setup.cloud_setup import CloudSetup, Field, Step
@@ -22,6 +23,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
+    data_commands(group)
     app.add_typer(group, name="store")
 
 

@@ -14,6 +14,7 @@ from ..errors import IntegrityError, StoreError
 from .canonical import canonical_json
 from .commit_points import Reached
 from .database import Database
+from .heads import SignedHeads
 from .signing import KeyFile, Signer, genuine
 
 _TAIL_BYTES = 1 << 16
@@ -186,6 +187,16 @@ class HeadAnchor:
     def last(self, app: str, limit: int) -> list[SignedHead]:
         """Return the last heads of an application in the file, last first."""
         return list(islice((head for head in self._backwards() if head.app == app), limit))
+
+    def testimony(self, app: str) -> SignedHeads:
+        """See `Anchor.testimony`."""
+        return SignedHeads(self, app)
+
+    def exported(self, app: str) -> Iterator[str]:
+        """See `Anchor.exported`: a line for each signed head."""
+        for _, head in self.lines(app):
+            if head is not None:
+                yield canonical_json({"signed_head": head.as_json()})
 
     def _content(self) -> Iterator[bytes]:
         if not self.path.exists():

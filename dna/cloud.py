@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ..clock import Clock, IdSource
 from ..errors import IntegrityError, StoreUnavailable, WriterFenced
+from .aws.anchor import SEAL_AFTER, CloudAnchor
 from .aws.calls import ConditionFailed
 from .aws.mending import Mender
 from .aws.record import Batch, Head, Record, Snapshot, StoredEvent
@@ -22,7 +23,7 @@ from .events import EventDraft, EventRow, EvolutionEvent
 from .genome import SystemDNA
 from .shipping import Shipping
 from .sqlite import SQLiteDNAStore, chain, read_dna, stale, write_dna
-from .sync import StorageSync
+from .sync import Queue, StorageSync
 from .working_copy import Projection, WorkingCopy
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,11 @@ class CloudDNAStore(SQLiteDNAStore):
         ids: Names this machine.
         draws: Of the jitter.
         project: Told of each event that another machine stored.
+        anchor: Seals the record; None seals nothing.
         patience_s: Seconds that a change of the live DNA waits for a store that cannot be reached.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -64,9 +68,11 @@ class CloudDNAStore(SQLiteDNAStore):
         ids: IdSource,
         draws: random.Random,
         project: Projection,
+        anchor: CloudAnchor | None = None,
         patience_s: float = 60.0,
     ) -> None:
         super().__init__(database)
+        self.anchor = self._sealing = anchor
         self.regions = regions
         self._clock, self._ids, self._draws = clock, ids, draws
         self._project = project
@@ -94,10 +100,10 @@ class CloudDNAStore(SQLiteDNAStore):
         return str(self._database.rows("SELECT id FROM machine")[0][0])
 
     def on(self, database: Database) -> CloudDNAStore:
-        """See `SQLiteDNAStore.on`."""
+        """See `SQLiteDNAStore.on`; it seals nothing, which the parent does."""
         return CloudDNAStore(
             database,
-            self.regions,
+            Regions(self.regions.clients.anew(), self.regions.place, self._clock),
             clock=self._clock,
             ids=self._ids,
             draws=self._draws,
@@ -111,14 +117,15 @@ class CloudDNAStore(SQLiteDNAStore):
         self.replication.close()
         self.flush()
 
-    def waiting(self) -> int:
-        """See `SQLiteDNAStore.waiting`."""
-        return self.sync.queue().waiting
+    def queue(self) -> Queue:
+        """See `SQLiteDNAStore.queue`."""
+        return self.sync.queue()
 
     def flush(self) -> None:
         """See `SQLiteDNAStore.flush`: what cannot be sent stays queued."""
-        if not self.sync.resting:
-            self.sync.drain()
+        if not self.sync.resting and self.sync.drain():
+            for app in super().apps():
+                self._seal(app)
 
     # -- reading
 
@@ -135,6 +142,8 @@ class CloudDNAStore(SQLiteDNAStore):
             if found is not None:
                 found = self._mender(self._writer).snapshot(app, found)
                 return read_dna(found.checksum, found.document)
+            # It is not there, or it was lost: then the head names it.
+            self.refresh(app)
         return super().snapshot(app, generation)
 
     def history(self, app: str, *, limit: int = 50) -> list[SystemDNA]:
@@ -270,6 +279,8 @@ class CloudDNAStore(SQLiteDNAStore):
                 if not self._copy.take(app, since, page, [], at):
                     return False
                 since, page = at, []
+        if at.number < head.number and at.hash != head.hash:
+            raise _altered(f"event {at.number + 1} of {app!r} is missing in {record.site.region}")
         if (at.number, at.hash) != (head.number, head.hash):
             raise _altered(f"the head of {app!r} in {record.site.region} names another event than the last one")
         made = [mender.snapshot(app, dna) for dna in self._snapshots(app, record, since, head)]
@@ -281,8 +292,11 @@ class CloudDNAStore(SQLiteDNAStore):
         if since.generation == head.generation:
             return []
         found = list(record.snapshots(app, after=since.generation, upto=head.generation))
-        if [dna.generation for dna in found] != list(range(since.generation + 1, head.generation + 1)):
-            raise _altered(f"a generation of {app!r} after {since.generation} is missing in {record.site.region}")
+        wanted = range(since.generation + 1, head.generation + 1)
+        if missing := sorted(set(wanted) - {dna.generation for dna in found}):
+            if found and found[-1].checksum == head.checksum:
+                raise _altered(f"the head of {app!r} in {record.site.region} names another generation than the last")
+            raise _altered(f"generation {missing[0]} of {app!r} is missing in {record.site.region}")
         return found
 
     def _goes_on(self, app: str, record: Record, since: Head, head: Head) -> bool:
@@ -319,6 +333,26 @@ class CloudDNAStore(SQLiteDNAStore):
         if new:
             self.sync.add(connection, draft.app, draft.key, draft.run_id)
         return event
+
+    def sign_head(self, app: str) -> None:
+        """Seal what a process that died could not.
+
+        Raises:
+            IntegrityError: The record does not go on from what is sealed; nothing was sealed.
+            StoreError: The key cannot be used.
+        """
+        self._seal(app)
+
+    def _seal(self, app: str, *, least: int = 1) -> None:
+        """Seal the record up to where the cloud has it, if so many events are not sealed yet."""
+        number = self._copy.position(app).number
+        if self._sealing is None or self.sync.resting:
+            return
+        try:
+            if self._sealing.unsealed(app, number) >= least:
+                self._sealing.seal(app, self, upto=number)
+        except (StoreUnavailable, WriterFenced) as error:
+            log.warning("app=<%s> | the record cannot be sealed now: %s", app, error.message)
 
     # -- the live DNA
 
@@ -375,10 +409,17 @@ class CloudDNAStore(SQLiteDNAStore):
                     self._copy.add(connection, batch)
                     return dna
             elif pulled:
+                if live == dna.checksum and self._made_by(event, live):
+                    return dna  # by an earlier attempt, whose answer was lost
                 raise stale(dna.app, live, expected)
             self._pull(dna.app, self._writer)
             pulled = True
         raise StoreUnavailable(f"other machines change the DNA of {dna.app!r} all the time.", hint="Try again.")
+
+    def _made_by(self, event: EventDraft, checksum: str) -> bool:
+        """Whether the event on record under a key is the one that made this DNA live."""
+        known = super().event(event.app, event.key)
+        return known is not None and known.data.get("dna") == checksum == event.data.get("dna")
 
     def _change(self, dna: SystemDNA, draft: EventDraft) -> Batch:
         before = self._copy.position(dna.app)
@@ -410,6 +451,7 @@ class CloudDNAStore(SQLiteDNAStore):
             waiting = {app for (app,) in self._database.rows("SELECT DISTINCT app FROM outbox")}
             for app in sorted(waiting | set(self._shipping.apps())):
                 self._heeding(lambda app=app: self._push(app))  # type: ignore[misc]
+                self._seal(app, least=SEAL_AFTER)
 
     def _push(self, app: str) -> None:
         for _ in range(_ROUNDS):
@@ -480,15 +522,21 @@ class CloudDNAStore(SQLiteDNAStore):
             IntegrityError: What is stored of it was altered.
         """
         record = self._writer
-        if record.owner(app, run_id) in (None, self.machine):
+        owner = record.owner(app, run_id)
+        if owner is None or (owner == self.machine and not self._shipping.fetching(run_id)):
             return
-        self.regions.transact([record.take_over(app, run_id, self.machine)])
+        # Noted first: who dies after it has taken the run over, and before the rows are here, has to fetch them.
+        with self._database.transaction("store.pull") as connection:
+            self._shipping.fetch(connection, run_id)
+        if owner != self.machine:
+            self.regions.transact([record.take_over(app, run_id, self.machine)])
         segments = list(self._mender(record).segments(app, run_id))
         with self._database.transaction("store.pull") as connection:
             # What this machine did of it before, and could not send, is not what the run went on from.
             self._shipping.clear(connection, run_id)
             for number, content in segments:
                 self._shipping.unpack(connection, run_id, number, content)
+            self._shipping.fetched(connection, run_id)
         self.refresh(app)
 
 

@@ -176,11 +176,12 @@ class Database:
         return StoreError(f"the store {self.path} cannot be used: {message.rstrip('.')}.", hint=hint)
 
     @contextmanager
-    def transaction(self, point: CommitPoint) -> Iterator[sqlite3.Connection]:
+    def transaction(self, point: CommitPoint, *, waits: bool = True) -> Iterator[sqlite3.Connection]:
         """Hold the write lock for a block: all of it is stored, or nothing. Nested blocks join the outer one.
 
         Args:
             point: Names the write, for whoever watches (`reached`).
+            waits: For the disk. What would only be done again may be lost with the power: it is stored, but later.
 
         Raises:
             StoreError: SQLite refused; nothing was written.
@@ -191,6 +192,8 @@ class Database:
             self._depth += 1
             try:
                 if outer:
+                    if not waits:
+                        self._connection.execute("PRAGMA synchronous=NORMAL")
                     self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 if outer:
@@ -208,6 +211,8 @@ class Database:
                 raise
             finally:
                 self._depth -= 1
+                if outer and not waits:
+                    self._connection.execute("PRAGMA synchronous=FULL")
             if outer:
                 waiting, self._afterwards = self._afterwards, []
         for work in waiting:

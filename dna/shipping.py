@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS changes (
     number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, run_id TEXT NOT NULL, row TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS shipped (run_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fetching (run_id TEXT PRIMARY KEY) WITHOUT ROWID
 """
 
 
@@ -124,6 +125,18 @@ class Shipping:
     def forget(self, connection: sqlite3.Connection, run_id: str) -> None:
         """Send nothing of a run that another machine has taken over."""
         connection.execute("DELETE FROM changes WHERE run_id = ?", [run_id])
+
+    def fetching(self, run_id: str) -> bool:
+        """Whether a run is on its way here, and not all of it has come."""
+        return self._database.row("SELECT 1 FROM fetching WHERE run_id = ?", [run_id]) is not None
+
+    def fetch(self, connection: sqlite3.Connection, run_id: str) -> None:
+        """Note that a run is on its way here."""
+        connection.execute("INSERT OR IGNORE INTO fetching (run_id) VALUES (?)", [run_id])
+
+    def fetched(self, connection: sqlite3.Connection, run_id: str) -> None:
+        """Note that all of a run is here."""
+        connection.execute("DELETE FROM fetching WHERE run_id = ?", [run_id])
 
     def clear(self, connection: sqlite3.Connection, run_id: str) -> None:
         """Remove all rows of a run from this machine's file."""

@@ -1,4 +1,8 @@
-"""Who signs the heads of the record: an Ed25519 key (RFC 8032) in a file, and the seam for a key kept elsewhere."""
+"""Who signs the record: an Ed25519 key (RFC 8032) in a file, and the seam for a key kept elsewhere.
+
+A public key is told by its bytes: 32 of them are an Ed25519 key, anything else is the DER of a SubjectPublicKeyInfo
+(RFC 5280, section 4.1), as AWS KMS and `openssl pkey -pubout -outform DER` write it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _PUBLIC_BYTES = 32
 
 
 class Signer(Protocol):
-    """Signs messages with one Ed25519 key."""
+    """Signs messages with one key."""
 
     @property
     def key_id(self) -> str:
@@ -27,11 +31,11 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature of a message, 64 bytes."""
+        """Return the signature of a message."""
         ...
 
     def public_key(self) -> bytes | None:
-        """Return the public key, 32 bytes; None where there is no key yet. Makes none."""
+        """Return the public key, 32 bytes or DER; None where there is no key yet. Makes none."""
         ...
 
     def exists(self) -> bool:
@@ -45,15 +49,49 @@ def key_id(public_key: bytes) -> str:
 
 
 def genuine(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether a signature of a message is that of the key's owner."""
+    """Whether a signature of a message is that of the key's owner.
+
+    Args:
+        public_key: 32 bytes for Ed25519; DER for RSA (PKCS #1 v1.5, RFC 8017) and ECDSA (FIPS 186-5), with SHA-256.
+        message: What was signed.
+        signature: The signature.
+
+    Raises:
+        StoreError: It is no public key of these kinds.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        if len(public_key) == _PUBLIC_BYTES:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        else:
+            _verify_der(public_key, message, signature)
     except InvalidSignature:
         return False
     return True
+
+
+def _verify_der(public_key: bytes, message: bytes, signature: bytes) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        key = load_der_public_key(public_key)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise StoreError(f"{len(public_key)} bytes are no public key: {error}.", hint=_KINDS) from error
+    match key:
+        case rsa.RSAPublicKey():
+            key.verify(signature, message, padding.PKCS1v15(), SHA256())
+        case ec.EllipticCurvePublicKey():
+            key.verify(signature, message, ec.ECDSA(SHA256()))
+        case _:
+            raise StoreError(f"a public key of the kind {type(key).__name__} cannot be used.", hint=_KINDS)
+
+
+_KINDS = "Use an Ed25519 key (32 bytes), or the DER of an RSA or ECDSA key."
 
 
 class KeyFile:

@@ -7,14 +7,18 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ..errors import IntegrityError, StaleParent, UnknownRun
-from .anchor import HeadAnchor
 from .database import Database
 from .events import GENESIS, EventDraft, EventRow, EvolutionEvent, digest_of, linked
 from .genome import SystemDNA
+from .testimony import Anchor
+
+if TYPE_CHECKING:
+    from .sync import Queue
 
 _PAGE = 1000
 _ROWS_PAGE = 200
@@ -35,7 +39,10 @@ class SQLiteDNAStore:
         anchor: Where the head of the record is signed after each event; None signs nothing.
     """
 
-    def __init__(self, database: Database, anchor: HeadAnchor | None = None) -> None:
+    shared = False
+    """Whether machines with other files store events in it too."""
+
+    def __init__(self, database: Database, anchor: Anchor | None = None) -> None:
         self._database = database
         self.anchor = anchor
         with database.tables() as tables:
@@ -246,9 +253,9 @@ class SQLiteDNAStore:
     def flush(self) -> None:
         """Send what waits to be sent: here, nothing ever does."""
 
-    def waiting(self) -> int:
-        """Return how many events wait to be sent: here, none ever does."""
-        return 0
+    def queue(self) -> Queue | None:
+        """Return what waits to be sent: here, nothing ever does."""
+        return None
 
     def on(self, database: Database) -> SQLiteDNAStore:
         """Return the same store on another connection, as a process needs it after a fork."""

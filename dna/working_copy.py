@@ -86,7 +86,7 @@ class WorkingCopy:
             snapshots: The DNA that came with them.
             upto: The new position.
         """
-        with self._database.transaction("store.pull") as connection:
+        with self._database.transaction("store.pull", waits=False) as connection:
             if self.position(app) != since:
                 return False
             own = self._lifted(connection, app)
@@ -94,6 +94,9 @@ class WorkingCopy:
                 self._insert(connection, app, event)
                 document = own.pop(event.key, None)
                 self._sync.sent(connection, app, event.key)
+                if document is not None and _said(document) != _said(event.document):
+                    why = "another machine was faster with an event of this key"
+                    self._sync.refuse(connection, app, event.key, document, why)
                 if document is None or _said(document) != _said(event.document):
                     self._project(connection, EvolutionEvent.read(event.document, event.hash))
             if snapshots:
@@ -189,8 +192,8 @@ class WorkingCopy:
         return Snapshot(*row) if row and row[1] == body["data"].get("dna") else None
 
     def sent(self, batch: Batch, packed: Sequence[Packed]) -> None:
-        """Note that a batch is part of the record."""
-        with self._database.transaction("store.sent") as connection:
+        """Note that a batch is part of the record; what is forgotten is sent again, and found there."""
+        with self._database.transaction("store.sent", waits=False) as connection:
             for event in batch.events:
                 self._sync.sent(connection, batch.app, event.key)
             self._move(connection, batch.app, batch.after)

@@ -214,7 +214,7 @@ class FeedbackQueue:
     def _free_number(self, connection: Connection, app: str, text: str, source: str, at: str) -> int:
         """Return a number that no remark has, on any machine that shares the record."""
         # Machines that share a record would count to the same number, and only one remark would be kept.
-        if getattr(self._store, "shared", False):
+        if self._store.shared:
             number = int(checksum([app, text, source, at])[:10], 16)
         else:
             [number] = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM feedback").fetchone()

@@ -145,6 +145,11 @@ class LiveOutcomes:
                 self._thread, self._closing = None, False
             atexit.unregister(self._close_at_exit)
 
+    def make_up(self) -> None:
+        """Do what follows from stored outcomes, in case a process died between the two."""
+        if (judged := self._table.judged()) is not None:
+            self._follow(*judged)
+
     def summary(self) -> LiveSummary | None:
         """Return how the live genes do, or None where there is no DNA yet."""
         return self._table.summary()

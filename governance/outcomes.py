@@ -119,6 +119,11 @@ class OutcomeTable:
                 self._prune(connection, genes, first or _AFTER_ALL)
             return watched, self._compared(watched, first)
 
+    def judged(self) -> tuple[Watched, Degradation | None] | None:
+        """Return the live DNA and how its stored outcomes compare, as `add` does, without storing any."""
+        watched = self._watch()
+        return None if watched is None else (watched, self._compared(watched, self._first(watched)))
+
     def summary(self) -> LiveSummary | None:
         """Return how the live genes do, or None where there is no DNA yet."""
         watched = self._watch()

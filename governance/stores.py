@@ -87,14 +87,24 @@ def _path(url: str) -> Path:
 
 
 def _cloud(settings: Settings, *, clock: Clock, ids: IdSource) -> OpenStore:
+    from ..dna.aws.anchor import CloudAnchor
+    from ..dna.aws.kms import KmsSigner
     from ..dna.aws.place import CloudPlace
     from ..dna.aws.regions import Regions
+    from ..dna.aws.setup.blueprint import signing_alias
     from ..dna.cloud import CloudDNAStore
 
     place, clients = CloudPlace.parse(settings.store), _clients(settings, clock, ids)
     regions = Regions(clients, place, clock)
     database = Database(settings.work_dir.expanduser() / f"{place.name}.db")
-    store = CloudDNAStore(database, regions, clock=clock, ids=ids, draws=clients.draws, project=project)
+    anchor = None
+    if settings.audit_kms_key != "none":
+        key = settings.audit_kms_key or signing_alias(place)
+        signer = KmsSigner(clients, key, [site.region for site in place.sites])
+        anchor = CloudAnchor(regions, signer, clock, retain_days=settings.audit_retain_days)
+    store = CloudDNAStore(
+        database, regions, clock=clock, ids=ids, draws=clients.draws, project=project, anchor=anchor
+    )
     return OpenStore(database, store, regions, clients)
 
 

@@ -151,3 +151,41 @@ def test_a_machine_whose_run_was_taken_over_is_refused(there: Cloud, tmp_path: P
     assert old.returncode != 0
     assert f"run {run_id} goes on at another machine" in said
     assert list(opened(there, tmp_path / "look.db").events("garden")) == before
+
+
+@pytest.mark.slow
+def test_the_support_router_ends_in_the_cloud_as_on_a_file(there: Cloud, tmp_path: Path) -> None:
+    """The main job, from the command line, with the seed of the README."""
+    command = [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", "run"]
+    app = CHECKOUT / "examples" / "support_router" / "app.py"
+    ran = subprocess.run(
+        [*command, f"{app}:evolution", "--store", there.url, "--seed", "1", "--model", "local", "--json"],
+        cwd=tmp_path,
+        env=os.environ | there.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    found = json.loads(ran.stdout)
+    assert (found["status"], found["dna_checksum"][:8]) == ("done", "464a6f97")
+    store = opened(there, tmp_path / "elsewhere.db")
+    head = store.head("support-router")
+    assert head is not None
+    assert head.checksum == found["dna_checksum"]
+    assert verify(store, "support-router").intact
+
+
+@pytest.mark.slow
+def test_the_governed_release_turns_out_in_the_cloud_as_it_is_told(there: Cloud) -> None:
+    story = CHECKOUT / "examples" / "governed_release" / "story.py"
+    played = subprocess.run(
+        [sys.executable, str(story), there.url],
+        env=os.environ | there.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (played.returncode, played.stderr) == (0, ""), played.stdout
+    assert "The story turned out as told." in played.stdout

@@ -8,6 +8,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ...dna.aws.calls import ConditionFailed
+from ...dna.aws.copies import Copies
 from ...dna.aws.items import Part, put_new, update
 from ...errors import StoreUnavailable
 from .caps import Account, reached, refusal, spend_exhausted, tell, thresholds
@@ -27,8 +28,11 @@ _Raised = tuple[str, str, str, int]
 class Bounds(NamedTuple):
     """Between which balances a change is admitted and raises the same alarms; None for no bound."""
 
-    low: int | None
-    high: int | None
+    low: int | None = None
+    high: int | None = None
+
+
+_UNBOUND = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,12 @@ class DynamoAccounts:
 
     Args:
         partition: Where they are.
+        copies: Bring the alarms to other regions.
     """
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: Partition, copies: Copies) -> None:
         self._partition = partition
+        self._copies = copies
         self._raised: set[_Raised] = set()
         self._numbers = count()
 
@@ -104,8 +110,7 @@ class DynamoAccounts:
             changes = self._changes(entry, alarms)
             try:
                 if changes is not None:
-                    self._partition.transact([*parts, *changes, *map(self._stored, alarms)])
-                    self._remember(alarms)
+                    self._transact([*parts, *changes], alarms)
                     return tell(alarms)
             except ConditionFailed as failed:
                 if _FAILED in failed.reasons[: len(parts)]:
@@ -130,7 +135,7 @@ class DynamoAccounts:
 
     def _bounds(self, account: Account, entry: Entry, sounding: set[_Raised]) -> Bounds:
         if account.cap is None or not entry.watched:
-            return Bounds(None, None)
+            return Bounds()
         lows, highs = [], [account.cap - entry.growth] if entry.agent else []
         for kind, least in thresholds(account.cap).items():
             name = (kind, account.scope, account.period, account.cap)
@@ -143,17 +148,7 @@ class DynamoAccounts:
 
     def _change(self, account: Account, entry: Entry, bounds: Bounds) -> Part | None:
         added = entry.change._asdict() | {"taken": entry.growth, "calls": entry.calls}
-        added = {name: amount for name, amount in added.items() if amount}
-        condition, values = _condition(bounds)
-        if not added and not condition:
-            return None
-        expression = "SET #scope = :scope, #period = :period"
-        if added:
-            expression += " ADD " + ", ".join(f"#{name} :{name}" for name in added)
-        named = {"scope": account.scope, "period": account.period}
-        return update(
-            self._partition.name, _account_key(**named), expression, condition=condition, **named, **added, **values
-        )
+        return moved(self._partition.name, account, added, bounds)
 
     # -- balances
 
@@ -179,17 +174,23 @@ class DynamoAccounts:
             if _name(alarm) in self._raised:
                 continue
             try:
-                self._partition.transact([self._stored(alarm)])
+                self._transact([], [alarm])
             except ConditionFailed:
-                pass  # it was raised before
+                self._remember([alarm])  # it was raised before
             else:
                 tell([alarm])
-            self._remember([alarm])
 
     def alarms(self) -> list[Alarm]:
         """Return the alarms, newest first."""
         items = sorted(self._partition.query("alarm#"), key=lambda item: (item["at"], item["number"]), reverse=True)
         return [Alarm(**{field.name: item[field.name] for field in fields(Alarm)}) for item in items]
+
+    def _transact(self, parts: Sequence[Part], alarms: Sequence[Alarm]) -> None:
+        region, stored = self._partition.region, [self._stored(alarm) for alarm in alarms]
+        self._partition.transact([*parts, *stored])
+        self._remember(alarms)
+        for part in stored:
+            self._copies.add(part.key.sk, part.item, written_in=region)
 
     def _is_new(self, alarm: Alarm) -> bool:
         if _name(alarm) not in self._raised and self._partition.get(_alarm_key(alarm)) is not None:
@@ -204,6 +205,19 @@ class DynamoAccounts:
         if len(self._raised) > _KEPT:
             self._raised = set()  # what is forgotten is read again
         self._raised.update(map(_name, alarms))
+
+
+def moved(pk: str, account: Account, amounts: Mapping[str, int], bounds: Bounds = _UNBOUND) -> Part | None:
+    """Return the part that adds amounts to a balance which lies between bounds; None where there is none to do."""
+    added = {name: amount for name, amount in amounts.items() if amount}
+    condition, values = _condition(bounds)
+    if not added and not condition:
+        return None
+    expression = "SET #scope = :scope, #period = :period"
+    if added:
+        expression += " ADD " + ", ".join(f"#{name} :{name}" for name in added)
+    named = {"scope": account.scope, "period": account.period}
+    return update(pk, _account_key(**named), expression, condition=condition, **named, **added, **values)
 
 
 def _condition(bounds: Bounds) -> tuple[str, dict[str, int]]:

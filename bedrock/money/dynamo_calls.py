@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,6 +43,8 @@ class DynamoHold(Hold):
     expires_at: str
     region: str
     """Where the call is on record."""
+    item: Item = field(compare=False, repr=False)
+    """The item it was read from: that of the call, or a shorter one."""
 
 
 class DynamoCalls:
@@ -60,36 +63,28 @@ class DynamoCalls:
         """The region that is written to."""
         return self._partition.region
 
+    def reaching(self) -> AbstractContextManager[None]:
+        """See `Partition.reaching`."""
+        return self._partition.reaching()
+
     def opening(self, call: Item) -> list[Part]:
-        """Return the parts that put a new call on record; what is not given is empty or zero."""
-        item = {**_BLANK, **call}
+        """Return the parts that put a new call on record."""
         parts = [
-            put_new(self._pk, _call_key(item["call_id"]), item),
-            put(self._pk, _open_key(item["expires_at"], item["call_id"]), {name: item[name] for name in _OF_OPEN}),
+            put_new(self._pk, call_key(call["call_id"]), call),
+            put(self._pk, _open_key(call["expires_at"], call["call_id"]), {name: call[name] for name in _OF_OPEN}),
         ]
-        if item["key"] is not None:
-            parts.append(put_new(self._pk, _named_key(item["key"]), {"call_id": item["call_id"]}))
+        if call["key"] is not None:
+            parts.append(put_new(self._pk, _named_key(call["key"]), {"call_id": call["call_id"]}))
         return parts
 
-    def closing(self, hold: DynamoHold, end: Ending, posting: Posting) -> list[Part]:
+    def closing(self, hold: DynamoHold, said: Item) -> list[Part]:
         """Return the parts that give a call its end, if its status is still the one that the hold tells of."""
-        said = {
-            "status": end.status,
-            "error": end.error,
-            "latency_ms": end.latency_ms,
-            "held_micro_usd": posting.held,
-            "cost_micro_usd": posting.spent,
-            "input_tokens": posting.input_tokens,
-            "output_tokens": posting.output_tokens,
-            "cache_read_tokens": posting.cache_read_tokens,
-            "cache_write_tokens": posting.cache_write_tokens,
-        }
         setting = ", ".join(f"#{name} = :{name}" for name in said)
         known = hold.call.status
         parts = [
             update(
                 self._pk,
-                _call_key(hold.call_id),
+                call_key(hold.call_id),
                 f"SET {setting}",
                 condition="#status = :known",
                 known=known,
@@ -104,7 +99,7 @@ class DynamoCalls:
 
     def named(self, call_id: str) -> DynamoHold | None:
         """Return the call with an id."""
-        item = self._partition.get(_call_key(call_id))
+        item = self._partition.get(call_key(call_id))
         return None if item is None else self.hold(item)
 
     def keyed(self, key: str) -> DynamoHold | None:
@@ -127,7 +122,7 @@ class DynamoCalls:
             status=item["status"],
             reserved=item["reserved_micro_usd"],
         )
-        return DynamoHold(call.call_id, call.reserved, call, item["expires_at"], self.region)
+        return DynamoHold(call.call_id, call.reserved, call, item["expires_at"], self.region, item)
 
     # -- many calls
 
@@ -159,7 +154,48 @@ class DynamoCalls:
         return spent
 
     def _since(self, moment: str) -> Iterator[Item]:
-        return self._partition.query("call#", above=_call_key(moment) if moment else "")
+        return self._partition.query("call#", above=call_key(moment) if moment else "")
+
+
+def new_call(call: Item) -> Item:
+    """Return the item of a call that is about to be made; what is not given is empty or zero."""
+    return {**_BLANK, **call}
+
+
+def ended(end: Ending, posting: Posting) -> Item:
+    """Return what its end changes of the item of a call."""
+    return {
+        "status": end.status,
+        "error": end.error,
+        "latency_ms": end.latency_ms,
+        "held_micro_usd": posting.held,
+        "cost_micro_usd": posting.spent,
+        "input_tokens": posting.input_tokens,
+        "output_tokens": posting.output_tokens,
+        "cache_read_tokens": posting.cache_read_tokens,
+        "cache_write_tokens": posting.cache_write_tokens,
+    }
+
+
+def posting_of(item: Item) -> Posting:
+    """Return what the item of a call adds to each of its accounts."""
+    cost, status = item["cost_micro_usd"], item["status"]
+    tokens = (item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
+    return Posting(cost, item["held_micro_usd"], cost if status in PRESUMED else 0, int(status in FAILED), *tokens)
+
+
+def taken_over(pk: str, item: Item, known: Item | None) -> list[Part]:
+    """Return the parts that put a call on record as another region has it, in place of what is known of it here."""
+    key, opened = call_key(item["call_id"]), _open_key(item["expires_at"], item["call_id"])
+    if known is not None:
+        parts = [put(pk, key, item, condition="#status = :known", known=known["status"])]
+        return parts + ([Part("Delete", Key(pk, opened))] if known["status"] == "held" else [])
+    parts = [put_new(pk, key, item)]
+    if item["status"] == "held":
+        parts.append(put(pk, opened, {name: item[name] for name in _OF_OPEN}))
+    if item["key"] is not None:
+        parts.append(put(pk, _named_key(item["key"]), {"call_id": item["call_id"]}))
+    return parts
 
 
 def _spend(item: Item) -> Sequence[int]:
@@ -169,7 +205,8 @@ def _spend(item: Item) -> Sequence[int]:
     return (held + cost, 1, int(status in FAILED), *tokens, cost if status in PRESUMED else 0, held)
 
 
-def _call_key(call_id: str) -> str:
+def call_key(call_id: str) -> str:
+    """Return the sort key of a call; calls lie in the order of their ids."""
     return f"call#{call_id}"
 
 

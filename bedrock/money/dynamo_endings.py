@@ -9,11 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from ...dna.aws.calls import ConditionFailed
+from ...dna.aws.copies import Copies
+from ...dna.aws.items import Item
 from ...errors import StoreUnavailable, UsageError, WriterFenced
 from .caps import Account
 from .closing import CallRecord, Ending, iso, over_hold, presumed, unknown
 from .dynamo_accounts import DynamoAccounts, Entry
-from .dynamo_calls import DynamoCalls, DynamoHold
+from .dynamo_calls import DynamoCalls, DynamoHold, call_key, ended
 from .ledger import Hold
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class DynamoEndings:
         app: The application's name.
         calls: Its calls.
         accounts: Its balances.
+        copies: Bring what was written to other regions.
         accounts_of: Returns the accounts of a call, with the caps as they are now.
         now: Tells the time, in UTC.
     """
@@ -44,6 +47,7 @@ class DynamoEndings:
         app: str,
         calls: DynamoCalls,
         accounts: DynamoAccounts,
+        copies: Copies,
         *,
         accounts_of: Callable[[CallRecord], list[Account]],
         now: Callable[[], datetime],
@@ -51,6 +55,7 @@ class DynamoEndings:
         self._app = app
         self._calls = calls
         self._accounts = accounts
+        self._copies = copies
         self._accounts_of = accounts_of
         self._now = now
         self._late: deque[tuple[Hold, Ending]] = deque()
@@ -85,6 +90,9 @@ class DynamoEndings:
             StoreUnavailable: The table cannot be reached.
             WriterFenced: A later epoch has begun.
         """
+        if self._copies.owed:
+            with self._calls.reaching():
+                self._copies.bring_home()
         if not self._late:
             return
         with self._lock:
@@ -156,19 +164,29 @@ class DynamoEndings:
                 watched=change.spent + change.held > 0,
                 alarms=tuple(over_hold(known.call, after.spent, at)),
             )
+            said, region = ended(ending, after), self._calls.region
             try:
-                self._accounts.book(self._calls.closing(known, ending, after), entry)
+                self._accounts.book(self._calls.closing(known, said), entry)
             except ConditionFailed:
-                known = self._known(hold)  # somebody else ended it, or an answer was lost
+                # Somebody else ended it, or an answer was lost, or it was made before another region was promoted.
+                before, known = known, self._known(hold)
+                if known is None:
+                    self._record(before, said)
             else:
+                self._copies.add(call_key(hold.call_id), {**known.item, **said}, written_in=region)
                 return True
         return False
+
+    def _record(self, hold: DynamoHold, said: Item) -> None:
+        """Put a call on record which is only in a region that is not written to any more, unless it cost nothing."""
+        log.warning("call=<%s> region=<%s> | it is on record in another region", hold.call_id, hold.region)
+        if said["status"] != "void":
+            with self._calls.reaching():
+                self._copies.record(call_key(hold.call_id), {**hold.item, **said})
 
     def _known(self, hold: Hold) -> DynamoHold | None:
         """Return a call as it is on record; None where that is in a region which is not written to any more."""
         known = self._calls.named(hold.call_id)
-        if known is None and isinstance(hold, DynamoHold) and hold.region != self._calls.region:
-            log.warning("call=<%s> region=<%s> | it is on record in another region", hold.call_id, hold.region)
-        elif known is None:
+        if known is None and not (isinstance(hold, DynamoHold) and hold.region != self._calls.region):
             raise unknown(self._app, hold)
         return known

@@ -8,13 +8,15 @@ from typing import Any
 
 from ...clock import Clock, IdSource
 from ...dna.aws.calls import ConditionFailed
+from ...dna.aws.copies import Copies
 from ...dna.aws.regions import Regions
 from ...settings import Budget
 from ..models.prices import Tokens
 from .caps import Account, accounts_of, call_refusal, spend_exhausted, tightest
 from .closing import CallRecord, Ending, check_amount, check_open, iso, presumed, settled
 from .dynamo_accounts import DynamoAccounts, Entry
-from .dynamo_calls import DynamoCalls, DynamoHold
+from .dynamo_calls import DynamoCalls, DynamoHold, call_key, new_call
+from .dynamo_copies import MoneyCopies
 from .dynamo_endings import UNREACHABLE, DynamoEndings
 from .ledger import HOLD_TTL_S, Alarm, Dimension, Group, Hold, Pressure, Spend
 from .partition import Partition
@@ -39,6 +41,10 @@ class DynamoLedger:
     reserves or asks what was spent; if it does not, the hold stays and expires as spent. What a run asks of the books
     on its way is answered as it was last known.
 
+    Where the store has several regions, a thread copies the calls to the others, so that a region that is promoted
+    knows what was spent. It lacks what was not copied when the writer's region was lost: that of this process follows
+    before it next reserves, that of a process which was lost as well does not, unless the region comes back.
+
     Args:
         regions: Know the table.
         app: The application's name.
@@ -60,13 +66,17 @@ class DynamoLedger:
         hold_ttl_s: float = HOLD_TTL_S,
     ) -> None:
         self.budget = budget
-        self._partition = Partition(regions, f"{regions.place.partition(app)}/money", clock)
-        self._calls = DynamoCalls(self._partition)
-        self._accounts = DynamoAccounts(self._partition)
+        name = f"{regions.place.partition(app)}/money"
+        partition = Partition(regions, name, clock)
+        self._copies = Copies(regions, MoneyCopies(regions, name, clock))
+        self._calls = DynamoCalls(partition)
+        self._accounts = DynamoAccounts(partition, self._copies)
         self._clock = clock
         self._ids = ids
         self._ttl = timedelta(seconds=hold_ttl_s)
-        self._endings = DynamoEndings(app, self._calls, self._accounts, accounts_of=self._accounts_of, now=self._now)
+        self._endings = DynamoEndings(
+            app, self._calls, self._accounts, self._copies, accounts_of=self._accounts_of, now=self._now
+        )
         self._known: dict[tuple[str, str], Spend] = {}
 
     # -- reserving
@@ -102,16 +112,17 @@ class DynamoLedger:
         call |= {"call_id": f"{at}/{self._ids.new('call')}", "run_id": run_id, "agent": agent, "model": model}
         call |= {"region": region, "task": task, "reason": reason, "key": key, "at": at, "day": day, "month": day[:7]}
         call |= {"expires_at": iso(now + self._ttl), "reserved_micro_usd": micro_usd, "held_micro_usd": micro_usd}
-        hold = self._calls.hold({**call, "status": "held"})
+        hold = self._calls.hold(new_call(call))
         try:
-            return self._reserved(hold, call)
+            return self._reserved(hold)
         except UNREACHABLE:
             # Nobody knows whether it is held now. The call is not made, so the hold is given back.
             self._endings.end_later(hold, Ending("void", error="never sent"))
             raise
 
-    def _reserved(self, hold: DynamoHold, call: dict[str, Any]) -> Hold:
-        held, at, agent = presumed("held", hold.micro_usd), call["at"], call["agent"]
+    def _reserved(self, hold: DynamoHold) -> Hold:
+        call, held = hold.item, presumed("held", hold.micro_usd)
+        at, agent = call["at"], call["agent"]
         entry = Entry(self._accounts_of(hold.call), held, at, watched=True, calls=1, agent=agent)
         try:
             self._accounts.book(self._calls.opening(call), entry)
@@ -123,6 +134,7 @@ class DynamoLedger:
             if key is None or (known := self._calls.keyed(key)) is None:
                 raise
             return _still_open(known, key, hold.micro_usd)
+        self._copies.add(call_key(hold.call_id), call, written_in=hold.region)
         self._endings.watch(hold)
         return hold
 

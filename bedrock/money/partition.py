@@ -35,6 +35,7 @@ class Partition:
         self._clock = clock
         self._failures = 0
         self._again_s = float("-inf")
+        self._left_alone = ""
 
     @property
     def region(self) -> str:
@@ -47,7 +48,7 @@ class Partition:
         Raises:
             StoreUnavailable: The table cannot be read now.
         """
-        with self._reaching():
+        with self.reaching():
             return self._regions.table().get(self.name, sk)
 
     def query(self, begins: str, *, above: str = "", limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -56,7 +57,7 @@ class Partition:
         Raises:
             StoreUnavailable: The table cannot be read now.
         """
-        with self._reaching():
+        with self.reaching():
             yield from self._regions.table().query(self.name, begins=begins, above=above, limit=limit)
 
     def transact(self, parts: Sequence[Part]) -> None:
@@ -67,7 +68,7 @@ class Partition:
             WriterFenced: A later epoch has begun; nothing was written.
             StoreUnavailable: It is not known whether it was done.
         """
-        with self._reaching():
+        with self.reaching():
             for number in range(1, _CONTENDED_ROUNDS + 1):
                 try:
                     self._regions.transact(parts)
@@ -84,16 +85,19 @@ class Partition:
         clients.clock.sleep(clients.draws.uniform(0.0, _LONGEST_PAUSE_S))
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Leave the table alone for a while after it could not be reached."""
-        if self._clock.monotonic_s() < self._again_s:
+    def reaching(self) -> Iterator[None]:
+        """Leave the table alone for a while after it could not be reached, unless another region was promoted."""
+        if self._clock.monotonic_s() < self._again_s and (not self._left_alone or self.region == self._left_alone):
             raise StoreUnavailable(
                 f"the table of {self.name} could not be reached a moment ago and is left alone.", passing=False
             )
+        region = ""
         try:
+            region = self.region
             yield
         except StoreUnavailable as error:
             if not _contended(error):
+                self._left_alone = region
                 rest_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(self._failures, 10))
                 self._failures += 1
                 self._again_s = self._clock.monotonic_s() + rest_s

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
 from ...clock import Clock
 from ...dna.aws.calls import ConditionFailed
-from ...dna.aws.items import put, put_new
+from ...dna.aws.copies import Copies, transact
+from ...dna.aws.items import Item, put, put_new
 from ...dna.aws.regions import Regions
 from ...errors import StoreUnavailable, WriterFenced
 from ..money.partition import Partition
@@ -36,7 +38,9 @@ class DynamoPerformanceTracker:
     """
 
     def __init__(self, regions: Regions, *, app: str, clock: Clock) -> None:
-        self._partition = Partition(regions, f"{regions.place.partition(app)}/routing", clock)
+        name = f"{regions.place.partition(app)}/routing"
+        self._partition = Partition(regions, name, clock)
+        self._copies = Copies(regions, _Families(regions, name))
         self._app = app
         self._draws = regions.clients.draws
         self._clock = clock
@@ -62,13 +66,14 @@ class DynamoPerformanceTracker:
                 "writer": writer,
                 "updated": self._clock.now().astimezone(UTC).isoformat(timespec="seconds"),
             }
-            name, known = self._partition.name, item["version"]
+            name, known, region = self._partition.name, item["version"], self._partition.region
             unchanged = put(name, key, new, condition="#version = :known", known=known) if known else None
             try:
                 self._partition.transact([unchanged or put_new(name, key, new)])
             except ConditionFailed:
                 self._partition.pause()
             else:
+                self._copies.add(key, new, written_in=region)
                 return
         raise StoreUnavailable(f"what is known of {family} changes faster than it can be read.")
 
@@ -81,6 +86,31 @@ class DynamoPerformanceTracker:
             return self._known
         self._known = most_known({item["family"]: _evidence(item) for item in items})
         return self._known
+
+
+class _Families:
+    """Brings families to a region: there each is the one of the latest version, whatever comes twice or too late.
+
+    Args:
+        regions: Know the tables.
+        name: The partition key.
+    """
+
+    def __init__(self, regions: Regions, name: str) -> None:
+        self._regions = regions
+        self._pk = name
+
+    def bring(self, region: str, changed: Mapping[str, Item]) -> None:
+        """See `Copied.bring`: one transaction for each, as a later version may be there."""
+        for sk, item in changed.items():
+            later = "attribute_not_exists(#version) OR #version < :known"
+            with suppress(ConditionFailed):
+                transact(self._regions, region, [put(self._pk, sk, item, condition=later, known=item["version"])])
+
+    def sweep(self, region: str) -> None:
+        """See `Copied.sweep`; what the writer's region lacks is not missed."""
+        for item in self._regions.table().query(self._pk, begins="family#"):
+            self.bring(region, {item["sk"]: item})
 
 
 def _evidence(item: Mapping[str, Any]) -> dict[str, Evidence]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -81,6 +81,10 @@ class Clients:
     _made: dict[tuple[str, str], Any] = field(default_factory=dict)
     _session: Any = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def anew(self) -> Clients:
+        """Return the same without any connection: after a fork they are the parent's."""
+        return replace(self, _made={}, _session=None, _lock=threading.Lock())
 
     def client(self, service: Service, region: str) -> Any:
         """Return the shared client of a service in a region."""

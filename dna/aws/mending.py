@@ -198,7 +198,7 @@ class Mender:
         count, sent = 0, self._first.sent(app, run_id)
         for item in self._first.segments(app, run_id):
             if item.number != count + 1:
-                sent = max(sent, item.number)
+                sent = max(sent, item.number, count + 1)
                 break
             yield item.number, self.segment(app, run_id, item).content
             count = item.number

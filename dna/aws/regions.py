@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...clock import Clock
-from ...errors import StoreUnavailable, UsageError, WriterFenced
+from ...errors import IntegrityError, StoreUnavailable, UsageError, WriterFenced
 from .calls import Clients, ConditionFailed
 from .items import Part, check, update
 from .place import CloudPlace, Site
@@ -167,10 +167,11 @@ class Regions:
             )
         with self._lock:
             before = self._newest()
-            if before.region == region:
+            if before == Epoch(1, region):
                 raise UsageError(f"{region} is written to already.", hint="There is nothing to promote.")
-            epoch = Epoch(before.number + 1, region)
-            if not self._set(region, epoch):
+            # Promoted before, perhaps by a process that did not live to tell the others.
+            epoch = before if before.region == region else Epoch(before.number + 1, region)
+            if not self._set(region, epoch) and self._told(region) != epoch:
                 raise UsageError("another promotion took place at the same moment.", hint="Look at `store verify`.")
             self._epoch, self._asked_s = epoch, self._clock.monotonic_s()
             fenced = self._fence(epoch)
@@ -212,19 +213,30 @@ class Regions:
     def _newest(self, besides: str = "") -> Epoch:
         """Return the latest epoch of those regions that can be reached."""
         found, last = [], StoreUnavailable("the store names no region.")
-        for region, table in self.tables.items():
+        for region in self.tables:
             if besides and (region == besides or self.resting(region)):
                 continue
             try:
-                item = table.get(self.place.prefix, CONTROL)
+                found.append(self._told(region))
             except StoreUnavailable as error:
                 last = error
                 self.rest(region)
-            else:
-                found.append(Epoch(item["epoch"], item["region"]) if item else Epoch(1, self.place.sites[0].region))
         if not found and not besides:
             raise last
         return max(found, default=Epoch(0, ""))
+
+    def _told(self, region: str) -> Epoch:
+        """Return the epoch that a region was told."""
+        item = self.tables[region].get(self.place.prefix, CONTROL)
+        if item is None:
+            return Epoch(1, self.place.sites[0].region)
+        number, writer = item.get("epoch"), item.get("region")
+        if not isinstance(number, int) or writer not in self.tables:
+            raise IntegrityError(
+                f"the item {CONTROL} of {self.place.prefix} in {region} was altered: {item}.",
+                hint="`bedrock-evolution store verify` tells more, and mends what it can with --repair.",
+            )
+        return Epoch(number, str(writer))
 
     def _fenced(self, newest: Epoch) -> WriterFenced:
         return WriterFenced(

@@ -1,4 +1,7 @@
-"""The whole story of a governed release, each command in a process of its own; it fails if it turns out otherwise."""
+"""The whole story of a governed release, each command in a process of its own; it fails if it turns out otherwise.
+
+`python story.py` plays it on a file, `python story.py "s3://BUCKET/PREFIX?table=TABLE&region=REGION"` in the cloud.
+"""
 
 import hashlib
 import json
@@ -18,6 +21,9 @@ APP = "app.py:evolution"
 PERSON, FORGER = "Maria Keller", "Somebody Else"
 DONE, FAILED, WAITING = 0, 1, 3
 
+# What a reader has in the environment plays no part, but for where a store in the cloud is.
+OURS = "BEDROCK_EVOLUTION_"
+KEPT = (f"{OURS}AWS_ENDPOINTS", f"{OURS}AUDIT_KMS_KEY")
 # As the installed script does it; -P keeps this folder's modules off its path.
 COMMAND = (sys.executable, "-P", "-c", "from bedrock_evolution.cli import main; main()")
 
@@ -30,18 +36,26 @@ class Stage:
     """Where the story plays: a store of its own, and the processes that use it.
 
     Args:
-        folder: Where the store is.
+        folder: Where the store is, or this machine's working copy of it.
+        cloud: The store's URL, if it is in the cloud.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "evolution.db"
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("BEDROCK_EVOLUTION_")}
-        self._environment = ours | {
-            "BEDROCK_EVOLUTION_STORE": f"sqlite:///{self.path}",
-            "BEDROCK_EVOLUTION_MODEL": "local",
+    def __init__(self, folder: Path, cloud: str = "") -> None:
+        self._folder = folder
+        given = {name: value for name, value in os.environ.items() if not name.startswith(OURS) or name in KEPT}
+        self._environment = given | {
+            f"{OURS}STORE": cloud or f"sqlite:///{folder}/evolution.db",
+            f"{OURS}WORK_DIR": str(folder),
+            f"{OURS}MODEL": "local",
             "COLUMNS": "110",
             "NO_COLOR": "1",
         }
+
+    @property
+    def path(self) -> Path:
+        """The file, which is there once the application has been at work."""
+        [file] = self._folder.glob("*.db")
+        return file
 
     def command(self, *arguments: str, ends: int = DONE) -> str:
         """Run one command of the command line and return what it said."""
@@ -156,19 +170,19 @@ def found(pattern: str, text: str) -> str:
     return match.group() if match else ""
 
 
-def main() -> None:
+def main(cloud: str = "") -> None:
     """Play the story in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="governed-release-") as folder:
         store, copy = Path(folder, "store"), Path(folder, "copy")
         store.mkdir()
         try:
-            story(Stage(store))
+            story(Stage(store, cloud))
             shutil.copytree(store, copy)
-            forgery(Stage(copy))
+            forgery(Stage(copy, cloud))
         except TurnedOutOtherwise as otherwise:
             sys.exit(f"\nThe story turned out otherwise: {otherwise}.")
     print("\nThe story turned out as told.")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -403,7 +403,7 @@ def verified(file: Path, *arguments: str, options: tuple[str, ...] = ("-I",)) ->
 
 
 def test_the_script_is_short() -> None:
-    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 40
+    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 80
     assert "bedrock_evolution" not in SCRIPT.read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bedrock_evolution.dna import heads
 from bedrock_evolution.dna.anchor import HeadAnchor
 from bedrock_evolution.dna.canonical import canonical_json, checksum
 from bedrock_evolution.dna.database import Database
@@ -22,7 +23,6 @@ from bedrock_evolution.dna.genes import integer
 from bedrock_evolution.dna.genome import SystemDNA
 from bedrock_evolution.dna.mutation import Mutation
 from bedrock_evolution.dna.sqlite import SQLiteDNAStore
-from bedrock_evolution.governance import audit
 from bedrock_evolution.governance.audit import AuditReport, verify
 from tests.governance.conftest import APP, MOMENT
 
@@ -132,7 +132,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
 @pytest.fixture
 def newest_signature_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an audit check one signature where it would check 256: it finds no less, and takes a tenth of the time."""
-    monkeypatch.setattr(audit, "_NEWEST", 1)
+    monkeypatch.setattr(heads, "_NEWEST", 1)
 
 
 def named(report: AuditReport) -> int:

@@ -15,6 +15,7 @@ from bedrock_evolution.dna.aws.calls import ATTEMPTS, Clients
 from bedrock_evolution.dna.aws.place import CloudPlace, Site
 from bedrock_evolution.dna.aws.record import dna_sk
 from bedrock_evolution.dna.aws.regions import Regions
+from bedrock_evolution.dna.aws.setup.blueprint import signing_alias
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.events import EvolutionEvent
@@ -75,6 +76,8 @@ class Cloud:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "BEDROCK_EVOLUTION_AWS_ENDPOINTS": "{" + endpoints + "}",
+            # A key of several regions cannot be shared by two emulators.
+            "BEDROCK_EVOLUTION_AUDIT_KMS_KEY": "none" if len(self.endpoints) > 1 else signing_alias(self.place),
         }
 
 
@@ -116,7 +119,11 @@ def cloud(*servers: str) -> Cloud:
     for region, endpoint in endpoints.items():
         make(name if region == REGIONS[0] else f"{name}-copy", name, region, endpoint)
     url = f"s3://{name}/{PREFIX}?table={name}&region={REGIONS[0]}"
-    return Cloud(url + "".join(f"&replica={region}:{name}-copy" for region in list(endpoints)[1:]), endpoints)
+    made = Cloud(url + "".join(f"&replica={region}:{name}-copy" for region in list(endpoints)[1:]), endpoints)
+    kms = made.client("kms")
+    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="RSA_2048")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName=signing_alias(made.place), TargetKeyId=key)
+    return made
 
 
 def make(bucket: str, table: str, region: str, endpoint: str) -> None:

@@ -1,0 +1,196 @@
+"""`store verify|promote|copy`: what a store in the cloud holds, and where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import AsJson, By, Store, Why, print_json
+from .tables import print_table
+
+if TYPE_CHECKING:
+    from ..dna.aws.findings import Told
+    from ..dna.aws.regions import Regions
+    from ..dna.aws.verification import Verification
+    from ..dna.copying import Copied
+    from ..dna.database import Database
+    from ..governance.stores import OpenStore
+
+OnlyApp = Annotated[str | None, typer.Option("--app", help="Only this application.")]
+
+
+def add_to(group: typer.Typer) -> None:
+    """Register the commands in the group `store`."""
+    group.command()(verify)
+    group.command()(promote)
+    group.command()(copy)
+
+
+def verify(
+    app: OnlyApp = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what has a sound copy elsewhere.")] = False,
+    with_copy: Annotated[
+        bool, typer.Option("--with-copy", help="The working copy of this machine is a source for repairs too.")
+    ] = False,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every item and object in every region, and the regions with one another."""
+    from ..dna.aws.verification import verify as check
+
+    opened, regions = _cloud(store)
+    with _bar() as told:
+        report = check(regions, app=app, repair=repair, copy=opened.database if with_copy else None, told=told)
+    if as_json:
+        print_json({"intact": report.intact, **_plain(report)})
+    else:
+        _tell(report)
+    if not report.intact:
+        raise typer.Exit(1)
+
+
+def promote(
+    region: Annotated[str, typer.Argument(help="The region to write to from now on.")],
+    by: By,
+    why: Why = "",
+    confirm_lost: Annotated[
+        bool, typer.Option("--confirm-lost", help="Promote though another region cannot be told of it.")
+    ] = False,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make another region the one that is written to, and shut writers of the old one out."""
+    from ..clock import SystemClock
+    from ..dna.aws.promotion import promote as begin
+
+    opened, _ = _cloud(store)
+    done = begin(opened.store, region, by=by, why=why, confirm_lost=confirm_lost, clock=SystemClock())  # type: ignore[arg-type]  # a cloud store, as was checked
+    epoch = done.promotion.epoch
+    if as_json:
+        fenced, unreachable = list(done.promotion.fenced), list(done.promotion.unreachable)
+        told = {"epoch": epoch.number, "region": epoch.region, "fenced": fenced, "unreachable": unreachable}
+        print_json({**told, "recorded": done.recorded})
+        return
+    print(f"epoch {epoch.number}: the store is written to in {epoch.region}")
+    print(f"fenced: {', '.join(done.promotion.fenced) or 'no other region'}")
+    if done.promotion.unreachable:
+        print(f"unreachable: {', '.join(done.promotion.unreachable)}: told by the next writer that reaches them")
+    print(f"on record for: {', '.join(done.recorded) or 'no application'}")
+
+
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the store to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of the store to copy it to.")],
+    app: OnlyApp = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the whole record of applications to another store; run again, it goes on where it stopped."""
+    from ..dna.copying import Side, Tables, copy_app
+    from ..errors import UsageError
+    from ..governance.audit import verify as audit
+    from ..governance.projections import project
+
+    from_, to = _opened(source, existing=True), _opened(target, existing=False)
+    if from_.database.path.resolve() == to.database.path.resolve():
+        raise UsageError("the two stores are one.", hint="Name another store to copy to.")
+    tables = Tables(_prepare, project, lambda each, name: audit(each, name).problems)
+    one, other = Side(from_.store, from_.database), Side(to.store, to.database)
+    copied: list[Copied] = []
+    for name in [app] if app else from_.store.apps():
+        with _bar() as told:
+            copied.append(copy_app(one, other, name, tables=tables, told=told))
+    from_.store.close()
+    to.store.close()
+    if as_json:
+        print_json({"copied": copied})
+        return
+    print_table(
+        ["application", "events", "generations", "runs", "rows", "copied now"],
+        [[c.app, *map(str, (c.events, c.generations, c.runs, c.rows)), str(c.new)] for c in copied],
+    )
+    print("both records are equal and intact; model calls' money and what the router learned stay where they are")
+
+
+def _prepare(database: Database) -> None:
+    """Make the tables that hold the rows of runs."""
+    from ..bedrock.recorded import RecordedCalls
+    from ..clock import SystemClock
+    from ..fitness.journal import Journal
+    from ..graph.checkpoints import open_checkpointer
+
+    Journal(database, SystemClock())
+    RecordedCalls(database)
+    open_checkpointer(database).conn.close()
+
+
+def _tell(report: Verification) -> None:
+    print_table(
+        ["application", "region", "role", "events", "generations", "behind", "forked at"],
+        [
+            [s.app, s.region, s.role, str(s.events), str(s.generations), str(s.behind), str(s.forked_at or "–")]
+            for s in report.standings
+        ],
+    )
+    for finding in report.mended:
+        print(f"MENDED  {finding.region}: {finding.what} {finding.wrong}; from {finding.mended}")
+    for finding in report.findings:
+        why_not = f" (not mended: {finding.why_not})" if finding.why_not else ""
+        print(f"PROBLEM {finding.region}: {finding.what} {finding.wrong}{why_not}")
+    for region in report.unreachable:
+        print(f"PROBLEM {region}: cannot be reached, and was not looked at")
+    said = "intact" if report.intact else "NOT INTACT"
+    looked = f"{report.items} items, {report.objects} objects, {report.runs} runs"
+    print(f"{said}: {looked}; epoch {report.epoch}, written to in {report.writer}")
+
+
+def _plain(report: Verification) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(report)
+
+
+def _opened(url: str | None, *, existing: bool) -> OpenStore:
+    from ..clock import RandomIds, SystemClock
+    from ..governance.stores import open_store
+    from ..settings import Settings
+
+    return open_store(Settings.load(store=url), clock=SystemClock(), ids=RandomIds(), existing=existing)
+
+
+def _cloud(url: str | None) -> tuple[OpenStore, Regions]:
+    from ..errors import UsageError
+
+    opened = _opened(url, existing=True)
+    if opened.regions is None:
+        raise UsageError(
+            "the store is a file.",
+            hint="`bedrock-evolution audit verify` checks it; name a store in the cloud with --store.",
+        )
+    return opened, opened.regions
+
+
+@contextmanager
+def _bar() -> Iterator[Told]:
+    """Show how far long work is, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield _silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def told(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=max(total, done))
+
+        yield told
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Say nothing."""

@@ -1,0 +1,118 @@
+"""`store verify|promote|copy` as a person uses them: a store moves into the cloud, is mended there, and moves out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.apps import APPS
+from tests.cli.conftest import Cli
+from tests.support.cloud import REGIONS, Cloud, cloud
+from tests.support.moto_server import moto_server
+
+CLIMBER = f"{APPS / 'climber.py'}:evolution"
+FILE, BACK = "sqlite:///a.db", "sqlite:///b.db"
+HOME, OTHER = REGIONS
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[str, str]]:
+    with ExitStack() as running:
+        yield running.enter_context(moto_server()).url, running.enter_context(moto_server()).url
+
+
+@pytest.fixture
+def there(cli: Cli, servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    made = cloud(*servers)
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def moved(cli: Cli, there: Cloud) -> Cloud:
+    """Run an application on a file, and copy it into the cloud."""
+    assert cli("run", CLIMBER, "--store", FILE, "--generations", "3", "--seed", "1", "--json").code == 0
+    assert cli("store", "copy", FILE, there.url).code == 0
+    return there
+
+
+def another_machine(folder: Path) -> None:
+    """Leave nothing of the working copies."""
+    shutil.rmtree(folder / ".bedrock-evolution")
+
+
+def test_a_store_moves_into_the_cloud_and_out_again(cli: Cli, moved: Cloud, tmp_path: Path) -> None:
+    another_machine(tmp_path)
+    assert cli("store", "copy", moved.url, BACK, "--json").code == 0
+    for store in (FILE, moved.url, BACK):
+        assert cli("audit", "verify", "--store", store).code == 0
+    told = [cli("history", "--store", store, "--json").json for store in (FILE, moved.url, BACK)]
+    assert told[0] == told[1] == told[2]
+    exported = [cli("audit", "export", "--store", store, "--json").json["events"] for store in (FILE, BACK)]
+    assert exported[0] == exported[1]
+    run = next(event["run_id"] for event in exported[0] if event["run_id"])
+    assert cli("audit", "replay", run, "--store", BACK).code == 0
+    [copied] = cli("store", "copy", FILE, moved.url, "--json").json["copied"]
+    assert (copied["app"], copied["new"], copied["runs"]) == ("climber", 0, 1)
+
+
+def test_another_record_is_not_written_over(cli: Cli, there: Cloud) -> None:
+    for store, seed in ((FILE, "1"), (BACK, "2")):
+        assert cli("run", CLIMBER, "--store", store, "--generations", "1", "--seed", seed, "--json").code == 0
+    answer = cli("store", "copy", FILE, BACK)
+    assert answer.code == 2
+    assert "another record of 'climber': event 1 is another one; nothing was changed" in answer.err
+    answer = cli("store", "copy", FILE, FILE)
+    assert (answer.code, "the two stores are one" in answer.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_what_was_altered_is_named_and_mended(cli: Cli, moved: Cloud) -> None:
+    s3, bucket = moved.client("s3"), moved.site().bucket
+    name = s3.list_objects_v2(Bucket=bucket, Prefix="prod/dna/")["Contents"][0]["Key"]
+    s3.put_object(Bucket=bucket, Key=name, Body=b"altered")
+    answer = cli("store", "verify", "--store", moved.url)
+    assert answer.code == 1
+    assert f"PROBLEM {HOME}: s3://{bucket}/{name} was altered: it does not match its hash" in answer.out
+    assert cli("store", "verify", "--store", moved.url, "--json").json["findings"][0]["what"] == f"s3://{bucket}/{name}"
+    mended = cli("store", "verify", "--repair", "--store", moved.url)
+    assert mended.code == 0
+    assert f"MENDED  {HOME}: s3://{bucket}/{name}" in mended.out
+    whole = cli("store", "verify", "--store", moved.url, "--json").json
+    assert whole["intact"] is True
+    assert whole["writer"] == HOME
+    assert {standing["region"]: standing["behind"] for standing in whole["standings"]} == {HOME: 0, OTHER: 0}
+
+
+@pytest.mark.slow
+def test_a_promotion_is_told_and_audited(cli: Cli, moved: Cloud) -> None:
+    told = cli("store", "promote", OTHER, "--by", "Ada", "--why", "a drill", "--store", moved.url, "--json").json
+    assert told == {"epoch": 2, "region": OTHER, "fenced": [HOME], "unreachable": [], "recorded": ["climber"]}
+    assert cli("store", "verify", "--store", moved.url, "--json").json["writer"] == OTHER
+    assert cli("audit", "verify", "--store", moved.url).code == 0
+    again = cli("store", "promote", OTHER, "--by", "Ada", "--store", moved.url)
+    assert (again.code, "written to already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [["verify"], ["promote", OTHER, "--by", "Ada"]])
+def test_a_file_has_no_regions(cli: Cli, command: list[str]) -> None:
+    cli("run", CLIMBER, "--store", FILE, "--generations", "1", "--seed", "1", "--json")
+    answer = cli("store", *command, "--store", FILE)
+    assert (answer.code, "the store is a file" in answer.err) == (2, True)
+
+
+def test_questions_and_remarks_are_copied_too(cli: Cli, there: Cloud) -> None:
+    asker = f"{APPS / 'asker.py'}:evolution"
+    cli("run", asker, "--store", FILE, "--generations", "2", "--seed", "1", "--json")
+    cli("feedback", "Be polite.", "--store", FILE)
+    asked = cli("approvals", "--store", FILE, "--json").json
+    assert len(asked["approvals"]) > 0
+    assert cli("store", "copy", FILE, BACK).code == 0
+    assert cli("approvals", "--store", BACK, "--json").json == asked
+    remarks = [cli("feedback", "--list", "--store", store, "--json").json for store in (FILE, BACK)]
+    assert remarks[0] == remarks[1]
