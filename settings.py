@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     """`sqlite:///path.db`, or `s3://BUCKET/PREFIX?table=TABLE&region=REGION` (`docs/cloud.md`)."""
     work_dir: Path = Path(".bedrock-evolution")
     """Folder in which a machine keeps its working copy of a cloud store, and what waits to be sent."""
-    store_timeout_s: float = Field(default=1.2, gt=0)
+    store_timeout_s: float = Field(default=1.0, gt=0)
     """Seconds that S3, DynamoDB and KMS may take to answer."""
     aws_endpoints: dict[Region, Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(default_factory=dict)
     """Where a region's S3, DynamoDB, KMS and CloudWatch are, if not at AWS's own addresses: an emulator, say."""

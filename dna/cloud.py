@@ -11,16 +11,16 @@ from functools import cached_property
 from typing import TypeVar
 
 from ..clock import Clock, IdSource
-from ..errors import IntegrityError, StoreUnavailable, WriterFenced
+from ..errors import StoreUnavailable, WriterFenced
 from .aws.anchor import SEAL_AFTER, CloudAnchor
 from .aws.calls import ConditionFailed
-from .aws.mending import Mender
 from .aws.record import Batch, Head, Record, Snapshot, StoredEvent
 from .aws.regions import Regions
 from .aws.replication import Replication
 from .database import Database
 from .events import EventDraft, EventRow, EvolutionEvent
 from .genome import SystemDNA
+from .pulling import Pulling
 from .shipping import Shipping
 from .sqlite import SQLiteDNAStore, chain, read_dna, stale, write_dna
 from .sync import Queue, StorageSync
@@ -28,7 +28,6 @@ from .working_copy import Projection, WorkingCopy
 
 log = logging.getLogger(__name__)
 
-_PAGE = 200
 _ROUNDS = 50
 """So often a write is tried again when other machines are faster each time."""
 _MACHINE = "CREATE TABLE IF NOT EXISTS machine (id TEXT PRIMARY KEY) WITHOUT ROWID"
@@ -81,6 +80,7 @@ class CloudDNAStore(SQLiteDNAStore):
         self.sync = StorageSync(database, clock, draws, self._push_all)
         self._shipping = Shipping(database)
         self._copy = WorkingCopy(database, self.sync, self._shipping, project)
+        self._pulling = Pulling(self._copy, self._records)
         self.replication = Replication(
             regions,
             self._records,
@@ -140,7 +140,7 @@ class CloudDNAStore(SQLiteDNAStore):
         if known is None and not self.sync.resting:
             found = self._writer.snapshot(app, generation)
             if found is not None:
-                found = self._mender(self._writer).snapshot(app, found)
+                found = self._pulling.mender(self._writer).snapshot(app, found)
                 return read_dna(found.checksum, found.document)
             # It is not there, or it was lost: then the head names it.
             self.refresh(app)
@@ -222,7 +222,7 @@ class CloudDNAStore(SQLiteDNAStore):
         if self.regions.several and self.regions.resting(region):
             raise StoreUnavailable(f"{region} could not be reached a moment ago.")
         try:
-            self._pull(app, writer)
+            self._pulling.pull(app, writer)
         except StoreUnavailable:
             self.regions.rest(region)
             raise
@@ -240,9 +240,6 @@ class CloudDNAStore(SQLiteDNAStore):
     def _writer(self) -> Record:
         return self._records[self.regions.table().site.region]
 
-    def _mender(self, first: Record) -> Mender:
-        return Mender([first, *(record for record in self._records.values() if record is not first)])
-
     # -- pulling
 
     def _pulled_from_replica(self, app: str) -> bool:
@@ -250,75 +247,11 @@ class CloudDNAStore(SQLiteDNAStore):
         for record in self._records.values():
             try:
                 if record is not self._writer and record.head(app).number >= self._copy.position(app).number:
-                    self._pull(app, record)
+                    self._pulling.pull(app, record)
                     return True
             except StoreUnavailable:
                 continue
         return False
-
-    def _pull(self, app: str, record: Record) -> None:
-        """Take over what follows this machine's position in a region's record."""
-        for _ in range(_ROUNDS):
-            head, since = record.head(app), self._copy.position(app)
-            if head == since or self._taken(app, record, since, head):
-                return
-        raise StoreUnavailable(f"the record of {app!r} changes faster than it can be read.", hint="Try again.")
-
-    def _taken(self, app: str, record: Record, since: Head, head: Head) -> bool:
-        if not self._goes_on(app, record, since, head):
-            self._copy.go_back(app, self._fork(app, record, head))
-            return False
-        mender, at = self._mender(record), since
-        page: list[StoredEvent] = []
-        for stored in record.events(app, after=since.number, upto=head.number):
-            if stored.number != at.number + 1:
-                raise _altered(f"event {at.number + 1} of {app!r} is missing in {record.site.region}")
-            page.append(mender.event(app, stored, at.hash))
-            at = at._replace(number=stored.number, hash=page[-1].hash)
-            if len(page) == _PAGE:
-                if not self._copy.take(app, since, page, [], at):
-                    return False
-                since, page = at, []
-        if at.number < head.number and at.hash != head.hash:
-            raise _altered(f"event {at.number + 1} of {app!r} is missing in {record.site.region}")
-        if (at.number, at.hash) != (head.number, head.hash):
-            raise _altered(f"the head of {app!r} in {record.site.region} names another event than the last one")
-        made = [mender.snapshot(app, dna) for dna in self._snapshots(app, record, since, head)]
-        if head.checksum != (made[-1].checksum if made else since.checksum):
-            raise _altered(f"the head of {app!r} in {record.site.region} names another DNA than the last one")
-        return self._copy.take(app, since, page, made, head)
-
-    def _snapshots(self, app: str, record: Record, since: Head, head: Head) -> list[Snapshot]:
-        if since.generation == head.generation:
-            return []
-        found = list(record.snapshots(app, after=since.generation, upto=head.generation))
-        wanted = range(since.generation + 1, head.generation + 1)
-        if missing := sorted(set(wanted) - {dna.generation for dna in found}):
-            if found and found[-1].checksum == head.checksum:
-                raise _altered(f"the head of {app!r} in {record.site.region} names another generation than the last")
-            raise _altered(f"generation {missing[0]} of {app!r} is missing in {record.site.region}")
-        return found
-
-    def _goes_on(self, app: str, record: Record, since: Head, head: Head) -> bool:
-        """Whether a region's record holds all that this machine took over before."""
-        if since.number == 0:
-            return True
-        if head.number < since.number:
-            return False
-        there = record.event(app, since.number)
-        return there is not None and there.hash == since.hash
-
-    def _fork(self, app: str, record: Record, head: Head) -> Head:
-        """Return the last position that a region's record and this machine's copy have in common."""
-        low, high = 0, min(head.number, self._copy.position(app).number)
-        while low < high:
-            middle = (low + high + 1) // 2
-            there = record.event(app, middle)
-            if there is not None and there.hash == self._copy.hash_of(app, middle):
-                low = middle
-            else:
-                high = middle - 1
-        return self._copy.as_of(app, low)
 
     # -- events
 
@@ -412,7 +345,7 @@ class CloudDNAStore(SQLiteDNAStore):
                 if live == dna.checksum and self._made_by(event, live):
                     return dna  # by an earlier attempt, whose answer was lost
                 raise stale(dna.app, live, expected)
-            self._pull(dna.app, self._writer)
+            self._pulling.pull(dna.app, self._writer)
             pulled = True
         raise StoreUnavailable(f"other machines change the DNA of {dna.app!r} all the time.", hint="Try again.")
 
@@ -488,7 +421,7 @@ class CloudDNAStore(SQLiteDNAStore):
                 if segment.run_id not in lost:
                     last = self._writer.last_segment(batch.app, segment.run_id)
                     self._shipping.reached(connection, segment.run_id, last)
-        self._pull(batch.app, self._writer)
+        self._pulling.pull(batch.app, self._writer)
         if lost:
             raise WriterFenced(
                 f"run {lost[0]} goes on at another machine; what this one did of it since then is set aside.",
@@ -503,7 +436,7 @@ class CloudDNAStore(SQLiteDNAStore):
             if not self.regions.several or not self.regions.follow():
                 raise
         for app in super().apps():
-            self._pull(app, self._writer)
+            self._pulling.pull(app, self._writer)
         return work()
 
     # -- runs
@@ -530,7 +463,7 @@ class CloudDNAStore(SQLiteDNAStore):
             self._shipping.fetch(connection, run_id)
         if owner != self.machine:
             self.regions.transact([record.take_over(app, run_id, self.machine)])
-        segments = list(self._mender(record).segments(app, run_id))
+        segments = list(self._pulling.mender(record).segments(app, run_id))
         with self._database.transaction("store.pull") as connection:
             # What this machine did of it before, and could not send, is not what the run went on from.
             self._shipping.clear(connection, run_id)
@@ -538,7 +471,3 @@ class CloudDNAStore(SQLiteDNAStore):
                 self._shipping.unpack(connection, run_id, number, content)
             self._shipping.fetched(connection, run_id)
         self.refresh(app)
-
-
-def _altered(what: str) -> IntegrityError:
-    return IntegrityError(f"{what}: it was altered.", hint="`bedrock-evolution store verify` tells more.")

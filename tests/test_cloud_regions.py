@@ -118,11 +118,11 @@ def test_a_replica_that_was_away_catches_up(
 def test_reads_go_on_within_five_seconds_when_the_writers_region_is_lost(
     there: Cloud, servers: tuple[MotoServer, MotoServer], tmp_path: Path
 ) -> None:
-    known, fresh = opened(there, tmp_path / "known.db", read_timeout_s=1.2), tmp_path / "fresh.db"
+    known, fresh = opened(there, tmp_path / "known.db", read_timeout_s=1.0), tmp_path / "fresh.db"
     line = grown(known, 2)
     for lose in (servers[0].freeze, servers[0].kill):
         lose()
-        for store in (known, opened(there, fresh, read_timeout_s=1.2)):
+        for store in (known, opened(there, fresh, read_timeout_s=1.0)):
             began = time.monotonic()
             assert store.head(APP) == line[-1]
             assert time.monotonic() - began < READS_GO_ON_WITHIN_S

@@ -102,15 +102,13 @@ class Controls:
             mend=partial(table.write, _told_anew(prefix, sk, item, newest)),
         )
 
-    def judge_names(self, record: Record, apps: Sequence[str] | None) -> None:
+    def judge_names(self, record: Record, apps: Sequence[str]) -> None:
         """Compare the names of applications with the records that are there.
 
         Args:
             record: The record in a region.
-            apps: Those that have anything in any region; None where only some were looked at.
+            apps: Those that have anything in any region.
         """
-        if apps is None:
-            return
         prefix, site = self._place.prefix, record.site
         there = {str(item["sk"]): item for item in record.table.query(prefix) if item["sk"] not in _EPOCHS}
         self._findings.items += len(there)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 Item: TypeAlias = Mapping[str, Any]
 """An item of the table: texts, whole numbers, floats, bytes, None, and lists and mappings of them."""
+_NAMES = re.compile(r"#\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Part:
             said["UpdateExpression"] = self.update
         if self.condition:
             said["ConditionExpression"] = self.condition
-        if names := {word for text in (self.update, self.condition) for word in _words(text) if word[0] == "#"}:
+        if names := {*_NAMES.findall(self.update), *_NAMES.findall(self.condition)}:
             said["ExpressionAttributeNames"] = {name: name[1:] for name in sorted(names)}
         if self.values:
             said["ExpressionAttributeValues"] = {f":{name}": _value(value) for name, value in self.values.items()}
@@ -117,8 +119,3 @@ def _plain(value: Mapping[str, Any]) -> Any:
             return None
         case _:
             return content
-
-
-def _words(expression: str) -> list[str]:
-    marked = "".join(c if c.isalnum() or c in "#:_" else " " for c in expression)
-    return [word for word in marked.split() if word]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ...errors import StoreUnavailable
+from ...errors import StoreUnavailable, UnknownRun
 from ..database import Database
 from .control import Controls
 from .findings import Finding, Findings, Told, nobody
@@ -99,6 +99,7 @@ def verify(
 
     Raises:
         StoreUnavailable: No region can be reached.
+        UnknownRun: The store does not hold the application.
     """
     findings = Findings(repair)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -130,11 +131,13 @@ class _Verifying:
         }
         # The region that is written to comes first: the others are compared with it.
         records = dict(sorted(records.items(), key=lambda each: each[0] != epoch.region))
-        apps = [only] if only else self._apps(records)
-        for app in apps:
+        apps = self._apps(records)
+        if only is not None and only not in apps:
+            raise UnknownRun(f"the store holds no application {only!r}.", hint=f"It holds: {', '.join(apps)}.")
+        for app in [only] if only else apps:
             self._app(app, records, epoch.region)
-        for record in records.values():
-            controls.judge_names(record, apps if only is None else None)
+        for region, record in records.items():
+            self._reached(region, partial(controls.judge_names, record, apps))
         found = self._findings.found
         return Verification(
             epoch=epoch.number,
@@ -151,11 +154,22 @@ class _Verifying:
     def _apps(self, records: Mapping[str, Record]) -> list[str]:
         """Return the applications that have anything in any region."""
         apps: set[str] = set()
-        for record in records.values():
-            for what in ("events", "dna"):
-                apps.update(folders(record.table, f"{self._place.prefix}/{what}/"))
-            apps.update(app for app in record.apps() if record.holds(app))
+        for region, record in records.items():
+            self._reached(region, partial(self._add_apps, record, apps))
         return sorted(apps)
+
+    def _add_apps(self, record: Record, apps: set[str]) -> None:
+        for what in ("events", "dna"):
+            apps.update(folders(record.table, f"{self._place.prefix}/{what}/"))
+        apps.update(app for app in record.apps() if record.holds(app))
+
+    def _reached(self, region: str, look: Callable[[], None]) -> bool:
+        """Look at something in a region; tell whether it could be reached."""
+        try:
+            look()
+        except StoreUnavailable:
+            self._unreachable[region] = None
+        return region not in self._unreachable
 
     def _mender(self, record: Record, records: Mapping[str, Record]) -> Mender:
         others = [other for other in records.values() if other is not record]
@@ -173,11 +187,7 @@ class _Verifying:
                 pool=self._pool,
                 told=self._told,
             )
-            try:
-                inspection.run()
-            except StoreUnavailable:
-                self._unreachable[region] = None
-            else:
+            if self._reached(region, inspection.run):
                 looked[region] = inspection
         for region, inspection in looked.items():
             self._compare(app, region, inspection, looked.get(writer), records, writer)
@@ -230,7 +240,7 @@ class _Verifying:
     def _run(self, app: str, run_id: str, records: Mapping[str, Record], writer: str) -> None:
         looked: dict[str, RunInspection] = {}
         for region, record in records.items():
-            looked[region] = RunInspection(
+            inspection = RunInspection(
                 app,
                 run_id,
                 record,
@@ -238,7 +248,8 @@ class _Verifying:
                 findings=self._findings,
                 pool=self._pool,
             )
-            looked[region].run()
+            if self._reached(region, inspection.run):
+                looked[region] = inspection
         for region, inspection in looked.items():
             if region != writer and writer in looked:
                 inspection.follow(looked[writer])
