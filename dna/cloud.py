@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from ..clock import Clock, IdSource
 from ..errors import StoreUnavailable, WriterFenced
-from .aws.anchor import SEAL_AFTER, CloudAnchor
 from .aws.calls import ConditionFailed
 from .aws.record import Batch, Head, Record, Snapshot, StoredEvent
 from .aws.regions import Regions
 from .aws.replication import Replication
+from .aws.sealing.anchor import SEAL_AFTER, CloudAnchor
 from .database import Database
 from .events import EventDraft, EventRow, EvolutionEvent
 from .genome import SystemDNA

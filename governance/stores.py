@@ -87,10 +87,10 @@ def _path(url: str) -> Path:
 
 
 def _cloud(settings: Settings, *, clock: Clock, ids: IdSource) -> OpenStore:
-    from ..dna.aws.anchor import CloudAnchor
-    from ..dna.aws.kms import KmsSigner
     from ..dna.aws.place import CloudPlace
     from ..dna.aws.regions import Regions
+    from ..dna.aws.sealing.anchor import CloudAnchor
+    from ..dna.aws.sealing.kms import KmsSigner
     from ..dna.aws.setup.blueprint import signing_alias
     from ..dna.cloud import CloudDNAStore
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from bedrock_evolution.cli.audit import _one_object
-from bedrock_evolution.dna.aws.anchor import CloudAnchor
 from bedrock_evolution.dna.aws.calls import Clients, Service
-from bedrock_evolution.dna.aws.digests import Entry
+from bedrock_evolution.dna.aws.sealing.anchor import CloudAnchor
+from bedrock_evolution.dna.aws.sealing.digests import Entry
 from bedrock_evolution.dna.canonical import canonical_json, checksum
 from bedrock_evolution.dna.digest import Digest
 from bedrock_evolution.dna.events import GENESIS

@@ -150,6 +150,10 @@ class Recorder:
                 raise AssertionError(f"{service} {operation} is used, and nobody says what it needs")
 
     def _of_s3(self, operation: str, given: Mapping[str, Any]) -> Iterator[Permission]:
+        if operation == "DeleteObjects":
+            for each in given["Delete"]["Objects"]:
+                yield from self._of_s3("DeleteObject", {"Bucket": given["Bucket"], **each})
+            return
         if operation not in OF_OBJECTS:
             yield from self._of_buckets(operation, given)
             return

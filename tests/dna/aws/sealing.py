@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from bedrock_evolution.clock import Clock, SystemClock
-from bedrock_evolution.dna.aws.anchor import CloudAnchor
 from bedrock_evolution.dna.aws.calls import Clients, Service
-from bedrock_evolution.dna.aws.digests import Digests
-from bedrock_evolution.dna.aws.kms import KmsSigner
 from bedrock_evolution.dna.aws.regions import Regions
+from bedrock_evolution.dna.aws.sealing.anchor import CloudAnchor
+from bedrock_evolution.dna.aws.sealing.digests import Digests
+from bedrock_evolution.dna.aws.sealing.kms import KmsSigner
 from bedrock_evolution.dna.aws.table import Table
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.digest import Digest

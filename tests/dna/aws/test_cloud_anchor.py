@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from bedrock_evolution.clock import FixedClock
-from bedrock_evolution.dna.aws import anchor as module
-from bedrock_evolution.dna.aws.anchor import CloudAnchor
-from bedrock_evolution.dna.aws.digests import Digests
+from bedrock_evolution.dna.aws.sealing import anchor as module
+from bedrock_evolution.dna.aws.sealing.anchor import CloudAnchor
+from bedrock_evolution.dna.aws.sealing.digests import Digests
 from bedrock_evolution.dna.digest import Digest, hashes_of, segment_of, unpacked
 from bedrock_evolution.dna.events import GENESIS
 from bedrock_evolution.dna.signing import KeyFile

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from bedrock_evolution.dna.aws.calls import Clients
-from bedrock_evolution.dna.aws.kms import KmsSigner, _places
+from bedrock_evolution.dna.aws.sealing.kms import KmsSigner, _places
 from bedrock_evolution.dna.signing import genuine, key_id
 from bedrock_evolution.errors import StoreError, StoreUnavailable
 from tests.dna.aws.sealing import behind, clients, new_key, one_session, watched

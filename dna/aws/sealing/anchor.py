@@ -9,15 +9,15 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from ...clock import Clock
-from ...errors import IntegrityError, StoreError, StoreUnavailable
-from ..digest import Digest, Segment, segment_of
-from ..events import GENESIS, EventRow
-from ..signing import Signer
-from .calls import ConditionFailed
+from ....clock import Clock
+from ....errors import IntegrityError, StoreError, StoreUnavailable
+from ...digest import Digest, Segment, segment_of
+from ...events import GENESIS, EventRow
+from ...signing import Signer
+from ..calls import ConditionFailed
+from ..regions import Regions
 from .digest_copies import copy_to_replicas
 from .digests import Digests, Entry, read
-from .regions import Regions
 from .sealed import SealedHead, SealedRecord
 
 SEAL_AFTER = 500

@@ -13,13 +13,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from ...errors import IntegrityError, StoreUnavailable
-from ..digest import Digest, Segment
-from .calls import Missing
-from .items import Item, Part, put_new
-from .objects import names
-from .place import CloudPlace
-from .table import Table
+from ....errors import IntegrityError, StoreUnavailable
+from ...digest import Digest, Segment
+from ..calls import Missing
+from ..items import Item, Part, put_new
+from ..objects import names
+from ..place import CloudPlace
+from ..table import Table
 
 
 @dataclass(frozen=True, slots=True)

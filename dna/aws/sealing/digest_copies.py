@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime
 
-from ...errors import IntegrityError, StoreError
-from .calls import ConditionFailed
+from ....errors import IntegrityError, StoreError
+from ..calls import ConditionFailed
+from ..items import Part
 from .digests import Digests, Entry, read
-from .items import Part
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from ...errors import StoreError, StoreUnavailable
-from ..signing import genuine, key_id
-from .calls import Clients, Missing
+from ....errors import StoreError, StoreUnavailable
+from ...signing import genuine, key_id
+from ..calls import Clients, Missing
 
 log = logging.getLogger(__name__)
 

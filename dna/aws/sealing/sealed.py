@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import NamedTuple
 
-from ...errors import IntegrityError
-from ..digest import Digest, hashes_of, unpacked
-from ..events import GENESIS
-from ..signing import key_id
-from ..testimony import NO_EVENT, Problem, Walk, cut_short, not_the_signed_one
+from ....errors import IntegrityError
+from ...digest import Digest, hashes_of, unpacked
+from ...events import GENESIS
+from ...signing import key_id
+from ...testimony import NO_EVENT, Problem, Walk, cut_short, not_the_signed_one
 from .digests import Digests, Entry, content_of, read
 
 _AT_ONCE = 8

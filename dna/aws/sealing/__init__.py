@@ -1,0 +1,1 @@
+"""Signed digests of the record, and the segments they are about."""
