@@ -13,9 +13,9 @@ from .options import AsJson, By, Store, Why, print_json
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from ..dna.aws.findings import Told
     from ..dna.aws.regions import Regions
-    from ..dna.aws.verification import Verification
+    from ..dna.aws.verifying.findings import Told
+    from ..dna.aws.verifying.verification import Verification
     from ..dna.copying import Copied
     from ..dna.database import Database
     from ..governance.stores import OpenStore
@@ -40,7 +40,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every item and object in every region, and the regions with one another."""
-    from ..dna.aws.verification import verify as check
+    from ..dna.aws.verifying.verification import verify as check
 
     opened, regions = _cloud(store)
     with _bar() as told:

@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import IntegrityError, UsageError
-from .aws.findings import Told, nobody
 from .aws.mending import Mender
 from .aws.objects import folders
 from .aws.record import Batch, Head, Record, Snapshot, StoredEvent, day_of
+from .aws.verifying.findings import Told, nobody
 from .cloud import CloudDNAStore
 from .database import Database
 from .events import EvolutionEvent, linked

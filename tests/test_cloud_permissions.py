@@ -1,4 +1,4 @@
-"""Least privilege: all that a running application does with its cloud store, and nothing else, is what its policy allows.
+"""Least privilege: what the policy of a cloud store allows is what a running application does with it, and no more.
 
 Everything happens in this process, with sessions that take down each call and what it needs. Both regions are one
 emulator, so that the signing key is in both as a key of several regions is, behind a proxy each, so that one can be
@@ -7,22 +7,28 @@ away.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
 
 from bedrock_evolution import Autonomy, Evolution, EvolutionResult
 from bedrock_evolution.bedrock.models.prices import Tokens
 from bedrock_evolution.bedrock.money.ledger import Hold
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import RandomIds, SystemClock
+from bedrock_evolution.dna.aws.calls import Clients
 from bedrock_evolution.dna.aws.record import Record, event_sk
 from bedrock_evolution.dna.aws.setup.blueprint import Blueprint
 from bedrock_evolution.dna.aws.setup.cloud_setup import CloudSetup
 from bedrock_evolution.dna.cloud import CloudDNAStore
-from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
+from bedrock_evolution.dna.database import Database
+from bedrock_evolution.errors import StoreError
+from bedrock_evolution.graph.cloud_checkpoints import open_cloud_checkpointer, prepare_checkpoints
 from bedrock_evolution.settings import Budget
 from tests.cloud_garden import SEED, cloud_garden
 from tests.support.cloud import REGIONS, Cloud, make
@@ -209,28 +215,52 @@ def record_in(there: Cloud, region: str) -> Record:
 
 
 @pytest.mark.slow
-def test_checkpoints_in_a_table_of_their_own_take_what_their_documentation_names(
-    there: Cloud, recorder: Recorder, machine: Machine
+def test_checkpoints_in_a_table_of_their_own_take_exactly_what_their_documentation_names(
+    there: Cloud, recorder: Recorder, machine: Machine, tmp_path: Path
 ) -> None:
     """They have a table and a bucket of their own, and so are no part of the store's policy."""
     make("checkpoints", "unused", HOME, there.endpoints[HOME])
     url = f"dynamodb://checkpoints?region={HOME}&bucket=checkpoints&prefix=own"
     prepare_checkpoints(url, there.clients())
-    asking = machine("asking", checkpoints=url, autonomy=ASKING)
-    waiting = asking.run(2, seed=SEED, progress=False)
+    waiting = machine("asking", checkpoints=url, autonomy=ASKING).run(2, seed=SEED, progress=False)
     answer_and_resume(machine("elsewhere", checkpoints=url), waiting.run_id)
-    theirs = {permission for permission in recorder.used if "checkpoints" in permission.resource}
-    assert theirs <= named(ROOT / "docs" / "checkpoints.md")
+    keep_a_large_one(url, there, recorder, tmp_path / "saver.db")
+    theirs = {
+        Permission(action, resource.partition("/own/")[0])
+        for action, resource in recorder.used
+        if "checkpoints" in resource
+    }
+    # Objects go when somebody removes a thread; no run does.
+    removing = Permission("s3:DeleteObject", "arn:aws:s3:::checkpoints")
+    assert theirs == named(ROOT / "docs" / "checkpoints.md") - {removing}
+
+
+def keep_a_large_one(url: str, there: Cloud, recorder: Recorder, path: Path) -> None:
+    """Store a checkpoint that is too large for an item, read it, and miss its object."""
+    saver = open_cloud_checkpointer(url, Clients(recorder.session, there.endpoints), Database(path))
+    noise = random.Random(1).randbytes(600_000).hex()
+
+    within: RunnableConfig = {"configurable": {"thread_id": "kept", "checkpoint_ns": ""}}
+    checkpoint = empty_checkpoint()
+    checkpoint["channel_values"] = {"noise": noise}
+    saver.put(within, checkpoint, {"source": "loop", "step": 1, "parents": {}}, {})
+    kept = saver.get_tuple(within)
+    assert kept is not None
+    assert kept.checkpoint["channel_values"] == {"noise": noise}
+    s3 = there.client("s3")
+    for stored in s3.list_objects_v2(Bucket="checkpoints")["Contents"]:
+        s3.delete_object(Bucket="checkpoints", Key=stored["Key"])
+    with pytest.raises(StoreError, match="is missing"):
+        saver.get_tuple(within)
 
 
 def named(documentation: Path) -> set[Permission]:
     """Return the permissions that a run needs, as the documentation of the checkpoints names them."""
-    [said] = re.findall(
-        r"A run itself needs these permissions:(.*?)Preparing needs", documentation.read_text(encoding="utf-8"), re.DOTALL
-    )
+    text = documentation.read_text(encoding="utf-8")
+    [said] = re.findall(r"A run itself needs these permissions:(.*?)Preparing needs", text, re.DOTALL)
     resources = {"dynamodb": "arn:aws:dynamodb:REGION:ACCOUNT:table/checkpoints", "s3": "arn:aws:s3:::checkpoints"}
     found, service = set(), ""
-    for word in re.findall(r"`([\w:]+)`", said):
+    for word in re.findall(r"`(\w+:\w+|[A-Z][a-z]+[A-Z]\w+|Query)`", said):
         service, _, action = word.rpartition(":") if ":" in word else (service, "", word)
         found.add(Permission(f"{service}:{action}", resources[service]))
     return found

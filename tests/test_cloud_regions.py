@@ -25,6 +25,8 @@ from tests.garden import garden
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[1]
 HOME, OTHER = REGIONS
 GENERATIONS = 4

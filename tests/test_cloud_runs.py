@@ -22,6 +22,8 @@ from tests.support.cloud import Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[1]
 PATIENCE_S = 240
 GENERATIONS = 4

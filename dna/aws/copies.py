@@ -150,7 +150,7 @@ class _Copier:
             else:
                 self._compared = 0
             # A thread does not outlive a fork.
-            if self._thread is None or self._thread[0] != os.getpid():
+            if self._thread is None or self._thread[0] != os.getpid() or not self._thread[1].is_alive():
                 thread = threading.Thread(target=self._run, name=f"copies to {self._region}", daemon=True)
                 self._thread = os.getpid(), thread
                 self._idle.clear()

@@ -14,6 +14,8 @@ from tests.cli.conftest import Cli
 from tests.support.cloud import REGIONS, Cloud, cloud
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 CLIMBER = f"{APPS / 'climber.py'}:evolution"
 FILE, BACK = "sqlite:///a.db", "sqlite:///b.db"
 HOME, OTHER = REGIONS
@@ -61,7 +63,7 @@ def test_a_store_moves_into_the_cloud_and_out_again(cli: Cli, moved: Cloud, tmp_
     assert (copied["app"], copied["new"], copied["runs"]) == ("climber", 0, 1)
 
 
-def test_another_record_is_not_written_over(cli: Cli, there: Cloud) -> None:
+def test_another_record_is_not_written_over(cli: Cli) -> None:
     for store, seed in ((FILE, "1"), (BACK, "2")):
         assert cli("run", CLIMBER, "--store", store, "--generations", "1", "--seed", seed, "--json").code == 0
     answer = cli("store", "copy", FILE, BACK)
@@ -106,7 +108,7 @@ def test_a_file_has_no_regions(cli: Cli, command: list[str]) -> None:
     assert (answer.code, "the store is a file" in answer.err) == (2, True)
 
 
-def test_questions_and_remarks_are_copied_too(cli: Cli, there: Cloud) -> None:
+def test_questions_and_remarks_are_copied_too(cli: Cli) -> None:
     asker = f"{APPS / 'asker.py'}:evolution"
     cli("run", asker, "--store", FILE, "--generations", "2", "--seed", "1", "--json")
     cli("feedback", "Be polite.", "--store", FILE)

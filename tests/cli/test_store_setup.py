@@ -16,6 +16,8 @@ from tests.cli.conftest import Cli
 from tests.support.cloud import session
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 REGION = "eu-central-1"
 NOBODY = "http://127.0.0.1:9"
 _NUMBERS = count(1)

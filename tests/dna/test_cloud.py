@@ -40,9 +40,7 @@ class TestCloudDNAStore(StoreContract):
         machines = count(1)
 
         def opened_anew() -> CloudDNAStore:
-            return opened(
-                there, tmp_path / f"machine-{next(machines)}.db", patience_s=0.0, attempts=1
-            )
+            return opened(there, tmp_path / f"machine-{next(machines)}.db", patience_s=0.0, attempts=1)
 
         def alter(generation: int, old: str, new: str) -> None:
             there.alter_dna(APP, generation, old, new)

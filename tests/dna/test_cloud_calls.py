@@ -76,7 +76,7 @@ def test_events_of_one_transaction_make_one_transaction(there: Cloud, tmp_path: 
     at = Counted(there, tmp_path / "one.db")
     grown(at.store, 1)
     at.calls()
-    with at.database.transaction("dna.append"):
+    with at.database.transaction("event.append"):
         for number in range(5):
             at.store.append(draft(f"note/{number}"))
         at.store.head(APP)

@@ -49,6 +49,8 @@ from tests.support.cloud import REGIONS, Cloud
 from tests.support.faulty_proxy import Call, FaultyProxy, Kind
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 HERE = REGIONS[0]
 BRISK_S = 0.75
 """Seconds until a timeout, where one is meant."""

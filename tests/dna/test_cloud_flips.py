@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.aws import objects
-from bedrock_evolution.dna.aws.findings import Finding
 from bedrock_evolution.dna.aws.items import decoded, encoded
 from bedrock_evolution.dna.aws.regions import CONTROL
-from bedrock_evolution.dna.aws.verification import Verification, verify
+from bedrock_evolution.dna.aws.verifying.findings import Finding
+from bedrock_evolution.dna.aws.verifying.verification import Verification, verify
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.events import EventDraft
@@ -28,6 +28,8 @@ from bedrock_evolution.fitness.journal import Journal
 from tests.dna.store_contract import APP, MOMENT, child, first
 from tests.support.cloud import PREFIX, REGIONS, Cloud, cloud, nothing, opened
 from tests.support.moto_server import moto_server
+
+pytestmark = pytest.mark.slow
 
 RUN = "run-1"
 LARGE = "x" * 40_000

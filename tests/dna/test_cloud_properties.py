@@ -28,6 +28,8 @@ from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 HOME, OTHER = REGIONS
 MACHINES = st.integers(0, 2)
 

@@ -14,7 +14,7 @@ from bedrock_evolution.clock import SystemClock
 from bedrock_evolution.dna.aws.promotion import promote
 from bedrock_evolution.dna.aws.record import dna_sk, event_sk
 from bedrock_evolution.dna.aws.regions import CONTROL, GUARDS
-from bedrock_evolution.dna.aws.verification import Verification, verify
+from bedrock_evolution.dna.aws.verifying.verification import Verification, verify
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.errors import UsageError
 from bedrock_evolution.fitness.journal import Journal
@@ -22,6 +22,8 @@ from tests.dna.store_contract import APP, child, first
 from tests.dna.test_cloud_flips import RUN, draft, stocked, stored
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.moto_server import MotoServer, moto_server
+
+pytestmark = pytest.mark.slow
 
 HOME, OTHER = REGIONS
 

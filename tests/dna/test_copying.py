@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from bedrock_evolution.bedrock.recorded import RecordedCalls
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.anchor import HeadAnchor
-from bedrock_evolution.dna.aws.verification import verify as verify_store
+from bedrock_evolution.dna.aws.verifying.verification import verify as verify_store
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.copying import Copied, Side, Tables, copy_app
 from bedrock_evolution.dna.database import Database
@@ -35,6 +35,8 @@ from bedrock_evolution.graph.checkpoints import open_checkpointer
 from tests.dna.store_contract import APP, CHECKOUT, MOMENT, child, first
 from tests.support.cloud import Cloud, cloud
 from tests.support.moto_server import moto_server
+
+pytestmark = pytest.mark.slow
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KILLED = -signal.SIGKILL

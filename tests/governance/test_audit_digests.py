@@ -45,6 +45,8 @@ from tests.dna.aws.sealing import (
 from tests.support.cloud import Cloud, cloud, opened
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_audit.py"
 ENDS = (3, 5, 9)
 """Last events of the digests."""

@@ -37,6 +37,8 @@ from tests.garden import garden
 from tests.support.cloud import REGIONS, make, session
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 REGION = REGIONS[0]
 ONE, OTHER, NEXT = "checkpoint-1", "checkpoint-2", "checkpoint-3"
 _TABLES = count(1)

@@ -30,6 +30,8 @@ from tests.support.cloud import session
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import MotoServer
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[2]
 MEGABYTE = 1_000_000
 PORT_OF_NOBODY = "http://127.0.0.1:9"

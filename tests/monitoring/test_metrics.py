@@ -19,6 +19,8 @@ from tests.monitoring.conftest import APP, PATIENCE_S, Progress, Result, Watch
 from tests.monitoring.test_cloudwatch import PORT_OF_NOBODY, waiting
 from tests.support.moto_server import MotoServer
 
+pytestmark = pytest.mark.slow
+
 
 def finished(work: Callable[[], object]) -> bool:
     """Whether work comes to its end by itself."""

@@ -36,6 +36,8 @@ from botocore.loaders import Loader
 from tests.support.faulty_proxy import Call, FaultyProxy, Kind
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 REGION = "eu-central-1"
 PATIENCE_S = 30.0
 EVERY_BYTE = bytes(range(256)) * 300

@@ -29,6 +29,8 @@ from tests.support.cloud import REGIONS, session
 from tests.support.faulty_proxy import FaultyProxy, Kind
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REST = timedelta(minutes=5)
 """After so long no outage is remembered."""

@@ -45,7 +45,7 @@ def emulator() -> Iterator[tuple[str, Clients]]:
         yield server.url, shared_clients(server.url)
 
 
-@pytest.fixture(params=["file", "table"])
+@pytest.fixture(params=["file", pytest.param("table", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, path: Path) -> Place:
     """Every claim is made of the ledger in a file and of the one in DynamoDB."""
     return FilePlace(path) if request.param == "file" else TablePlace(*request.getfixturevalue("emulator"))

@@ -24,6 +24,8 @@ from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import moto_server
 from tests.support.stage import HAIKU, INCIDENT, Stage, always, answering, staged
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REST = timedelta(minutes=5)
 OK = Message([{"text": "ok"}], input_tokens=100, output_tokens=10)

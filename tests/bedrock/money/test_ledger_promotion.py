@@ -44,6 +44,8 @@ from tests.support.cloud import REGIONS, Cloud, cloud, session
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = (APP, "daily", "2026-03-01")
 HOME, OTHER = REGIONS
@@ -112,7 +114,8 @@ class World:
     def machine(self, cap: int = MICRO, there: Cloud | None = None) -> Machine:
         there = there or self.there
         roads = {region: self.stack.enter_context(FaultyProxy(url)) for region, url in there.endpoints.items()}
-        clients = self.calls(_SESSION, {region: road.url for region, road in roads.items()}, attempts=1)
+        endpoints = {region: road.url for region, road in roads.items()}
+        clients = self.calls(_SESSION, endpoints, attempts=1, read_timeout_s=30.0)
         for region in roads:
             clients.client("dynamodb", region)  # one at a time: the session is shared
         regions = Regions(clients, there.place, self.clock)
@@ -146,7 +149,7 @@ def ground(emulators: tuple[MotoServer, MotoServer]) -> Iterator[tuple[Cloud, Cl
     """A table in each region, where each test has a store of its own."""
     with FaultyProxy(emulators[0].url) as home, FaultyProxy(emulators[1].url) as other:
         there = cloud(home.url, other.url)
-        yield there, Clients(_SESSION, there.endpoints, attempts=1)
+        yield there, Clients(_SESSION, there.endpoints, attempts=1, read_timeout_s=30.0)
 
 
 @pytest.fixture
@@ -181,7 +184,7 @@ def test_what_was_copied_counts_in_the_promoted_region_to_the_micro_dollar(world
         with pytest.raises(BudgetExhausted, match=r"\$0.7235 are spent or held"):
             machine.reserve(MICRO - 723_456 + 1)
         assert machine.reserve(300_000, key="key-2").micro_usd == 300_000  # known by its key
-    assert one.reserve(MICRO - 723_456)
+    one.reserve(MICRO - 723_456)
     assert world.books(OTHER).taken() == MICRO
     assert world.books(OTHER).balances() == world.books(OTHER).added_up()
     assert {alarm.kind for alarm in one.ledger.alarms()} == {"measures", "exhausted"}
@@ -235,10 +238,13 @@ def test_whatever_order_copies_come_in_each_call_counts_once_at_its_surest(world
     one, chance = world.machine(), random.Random(seed)
     copies = MoneyCopies(one.regions, f"{one.regions.place.partition(APP)}/money", world.clock)
     told = []
-    for number in range(6):
+    for number in range(3):
         hold = one.reserve(1000)
         told.append(one.ledger._calls.named(hold.call_id))
-        [one.settle, lambda hold, _: one.ledger.void(hold, error="no"), lambda *_: None][number % 3](hold, 700)
+        if number % 3 == 0:
+            one.settle(hold, 700)
+        elif number % 3 == 1:
+            one.ledger.void(hold, error="throttled")
         told.append(one.ledger._calls.named(hold.call_id))
     for read in chance.sample(told * 2, len(told) * 2):
         assert read is not None
@@ -357,7 +363,8 @@ def test_a_machine_that_lives_on_brings_its_own_before_it_reserves(world: World)
     world.promote(OTHER, one)
     with pytest.raises(BudgetExhausted, match=r"\$0.7000 are spent or held"):
         one.reserve(300_001)
-    assert one.reserve(300_000)
+    one.reserve(300_000)
+    assert world.books(OTHER).taken() == MICRO
     assert world.books(OTHER).balances() == world.books(OTHER).added_up()
 
 
@@ -427,7 +434,7 @@ def test_a_region_that_is_killed_is_not_needed() -> None:
         assert one.regions.follow()
         with pytest.raises(BudgetExhausted, match=r"\$0.5000 are spent or held"):
             one.reserve(500_001)
-        assert one.reserve(500_000)
+        one.reserve(500_000)
         assert {call["status"] for call in world.books(OTHER).calls()} == {"held", "settled"}
         assert world.books(OTHER).balances() == world.books(OTHER).added_up()
 
@@ -524,19 +531,13 @@ class Story:
         assert self.machines[0].copied()
 
 
-@pytest.mark.parametrize(
-    ("seed", "steps", "quiet"),
-    [
-        (1, 20, True),
-        (2, 20, False),
-        *(pytest.param(seed, 60, seed % 3 == 0, marks=pytest.mark.slow) for seed in range(3, 21)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "quiet"), [(seed, seed % 3 == 0) for seed in range(1, 10)])
 def test_whichever_region_is_lost_no_more_is_admitted_than_the_cap_and_what_was_not_copied(
-    world: World, seed: int, steps: int, quiet: bool
+    world: World, seed: int, quiet: bool
 ) -> None:
     story = Story(world, random.Random(seed), quiet)
-    for _ in range(steps):
+    for _ in range(40):
         story.step()
         assert sum(story.cost.values()) <= story.cap + story.missed
     if quiet:

@@ -42,6 +42,8 @@ from tests.dna.store_contract import CHECKOUT
 from tests.support.cloud import REGIONS, Cloud, cloud, session
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 HERE, THERE = REGIONS
 
 

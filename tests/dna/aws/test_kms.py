@@ -18,6 +18,8 @@ from tests.dna.aws.sealing import behind, clients, new_key, one_session, watched
 from tests.support.cloud import REGIONS, Cloud, cloud
 from tests.support.moto_server import moto_server
 
+pytestmark = pytest.mark.slow
+
 HERE, THERE = REGIONS
 NOWHERE = "http://127.0.0.1:9"
 

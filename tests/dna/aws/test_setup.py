@@ -22,6 +22,8 @@ from tests.support.cloud import session
 from tests.support.moto_server import moto_server
 from tests.support.permissions import Recorder
 
+pytestmark = pytest.mark.slow
+
 HOME, AWAY = "eu-central-1", "eu-west-1"
 ROLE = "arn:aws:iam::123456789012:role/replication"
 LOCKED = Blueprint(audit_retain_days=400)

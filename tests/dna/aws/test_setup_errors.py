@@ -29,6 +29,8 @@ from tests.support.cloud import session
 from tests.support.moto_server import MotoServer, moto_server
 from tests.support.permissions import OF_BUCKETS
 
+pytestmark = pytest.mark.slow
+
 REGION = "eu-central-1"
 PLACE = CloudPlace.parse(f"s3://errors/prod?table=errors&region={REGION}")
 SITE = PLACE.sites[0]

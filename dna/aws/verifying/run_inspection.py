@@ -7,12 +7,12 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from ...errors import IntegrityError
+from ....errors import IntegrityError
+from ..items import Item, Key, Part, put, update
+from ..mending import Mender
+from ..objects import names
+from ..record import Record, Segment, StoredSegment, owned, owner_in, owner_item, segment_sk, stored_segment
 from .findings import Findings, item_name, object_name
-from .items import Item, Key, Part, put, update
-from .mending import Mender
-from .objects import names
-from .record import Record, Segment, StoredSegment, owned, owner_in, owner_item, segment_sk, stored_segment
 
 _WINDOW = 32
 """So many segments are read at once."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ...errors import StoreError
-from .calls import ConditionFailed
-from .items import Key
-from .place import Site
+from ....errors import StoreError
+from ..calls import ConditionFailed
+from ..items import Key
+from ..place import Site
 
 Told = Callable[[str, int, int], None]
 """Told what is looked at, how many of its items have been, and how many there are."""

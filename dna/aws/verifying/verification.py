@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ...errors import StoreUnavailable, UnknownRun
-from ..database import Database
+from ....errors import StoreUnavailable, UnknownRun
+from ...database import Database
+from ..mending import Mender
+from ..objects import folders
+from ..place import CloudPlace
+from ..record import Record
+from ..regions import Regions
 from .control import Controls
 from .findings import Finding, Findings, Told, nobody
 from .following import bring_up
 from .inspection import Inspection
-from .mending import Mender
-from .objects import folders
-from .place import CloudPlace
-from .record import Record
-from .regions import Regions
 from .run_inspection import RunInspection
 
 _AT_ONCE = 16

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from ...errors import StoreUnavailable
+from ....errors import StoreUnavailable
+from ..items import Item, Key, Part, put
+from ..objects import folders
+from ..record import Record
+from ..regions import CONTROL, GUARDS, Epoch, Regions
+from ..table import Table
 from .findings import Findings, item_name
-from .items import Item, Key, Part, put
-from .objects import folders
-from .record import Record
-from .regions import CONTROL, GUARDS, Epoch, Regions
-from .table import Table
 
 _EPOCHS = (CONTROL, *GUARDS)
 

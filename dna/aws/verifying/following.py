@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from ..working_copy import MAKES_DNA
-from .mending import Mender
-from .record import Batch, Head, Record, Snapshot, StoredEvent
-from .regions import Regions
+from ...working_copy import MAKES_DNA
+from ..mending import Mender
+from ..record import Batch, Head, Record, Snapshot, StoredEvent
+from ..regions import Regions
 
 _EVENTS_AT_ONCE = 20
 

@@ -10,14 +10,13 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from ...errors import IntegrityError
-from ..events import GENESIS
-from .findings import Findings, Told, item_name, object_name
-from .items import Item, Key, Part, put
-from .mending import Mender, event_of, wrong_with
-from .objects import names
-from .place import CloudPlace
-from .record import (
+from ....errors import IntegrityError
+from ...events import GENESIS
+from ..items import Item, Key, Part, put
+from ..mending import Mender, event_of, wrong_with
+from ..objects import names
+from ..place import CloudPlace
+from ..record import (
     Head,
     Record,
     Snapshot,
@@ -31,6 +30,7 @@ from .record import (
     stored_event,
     stored_snapshot,
 )
+from .findings import Findings, Told, item_name, object_name
 
 _WINDOW = 100
 """So many bodies are read at once."""
