@@ -102,9 +102,7 @@ def _cloud(settings: Settings, *, clock: Clock, ids: IdSource) -> OpenStore:
         key = settings.audit_kms_key or signing_alias(place)
         signer = KmsSigner(clients, key, [site.region for site in place.sites])
         anchor = CloudAnchor(regions, signer, clock, retain_days=settings.audit_retain_days)
-    store = CloudDNAStore(
-        database, regions, clock=clock, ids=ids, draws=clients.draws, project=project, anchor=anchor
-    )
+    store = CloudDNAStore(database, regions, clock=clock, ids=ids, draws=clients.draws, project=project, anchor=anchor)
     return OpenStore(database, store, regions, clients)
 
 

@@ -178,11 +178,10 @@ class DynamoEndings:
         return False
 
     def _record(self, hold: DynamoHold, said: Item) -> None:
-        """Put a call on record which is only in a region that is not written to any more, unless it cost nothing."""
+        """Put a call on record which is only in a region that is not written to any more."""
         log.warning("call=<%s> region=<%s> | it is on record in another region", hold.call_id, hold.region)
-        if said["status"] != "void":
-            with self._calls.reaching():
-                self._copies.record(call_key(hold.call_id), {**hold.item, **said})
+        with self._calls.reaching():
+            self._copies.record(call_key(hold.call_id), {**hold.item, **said})
 
     def _known(self, hold: Hold) -> DynamoHold | None:
         """Return a call as it is on record; None where that is in a region which is not written to any more."""

@@ -33,6 +33,7 @@ _PASSING_REASONS = frozenset(
 )
 _CONDITIONS = frozenset({"ConditionalCheckFailedException", "PreconditionFailed"})
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "NotFoundException"})
+_NOT_SET_UP = frozenset({"ResourceNotFoundException", "NoSuchBucket"})
 _DENIED = frozenset(
     {
         "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
@@ -156,7 +157,7 @@ def _failure(error: Exception, what: str) -> Exception:
     return error
 
 
-def _refusal(error: Any, what: str) -> Exception:
+def _refusal(error: Any, what: str) -> Exception:  # noqa: PLR0911  # one for each kind
     told = error.response.get("Error", {})
     code, message = str(told.get("Code", "")), _told(told.get("Message", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
@@ -166,6 +167,8 @@ def _refusal(error: Any, what: str) -> Exception:
         return _canceled(error.response.get("CancellationReasons", []), f"{what} is busy: {message}.")
     if code in _MISSING:
         return Missing(what)
+    if code in _NOT_SET_UP:
+        return StoreError(f"{what}: {message}.", hint="`bedrock-evolution store init` makes what is missing.")
     if code in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StoreUnavailable(f"{what} is not available: {code} {message}.")
     if code in _DENIED or status == HTTPStatus.FORBIDDEN:

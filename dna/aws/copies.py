@@ -131,6 +131,7 @@ class _Copier:
         self._numbers = count()
         self._failures = 0
         self.closed = threading.Event()
+        self.at_work = threading.Lock()
         self._lock = threading.Lock()
         self._thread: tuple[int, threading.Thread] | None = None
         self._idle = threading.Event()
@@ -171,6 +172,10 @@ class _Copier:
 
     def copy(self) -> bool:
         """Bring what waits, and compare the regions if that was not done yet; whether it could be done."""
+        with self.at_work:
+            return self._copy()
+
+    def _copy(self) -> bool:
         try:
             self.bring()
             epoch = self._regions.epoch()
