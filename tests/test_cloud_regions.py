@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +15,7 @@ from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.events import EventDraft
 from bedrock_evolution.errors import StoreUnavailable, WriterFenced
 from bedrock_evolution.governance.audit import verify
-from tests.cloud_garden import SEED
+from tests.cloud_garden import GENERATIONS, PATIENCE_S, SEED, ended, started
 from tests.dna.store_contract import APP, child, draft, first, grown, made
 from tests.garden import garden
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
@@ -27,10 +23,7 @@ from tests.support.moto_server import MotoServer, moto_server
 
 pytestmark = pytest.mark.slow
 
-CHECKOUT = Path(__file__).parents[1]
 HOME, OTHER = REGIONS
-GENERATIONS = 4
-PATIENCE_S = 240
 READS_GO_ON_WITHIN_S = 5.0
 
 
@@ -47,25 +40,6 @@ def there(servers: tuple[MotoServer, MotoServer]) -> Cloud:
 
 def record_in(there: Cloud, region: str) -> Record:
     return Record(there.regions().tables[region], there.place)
-
-
-def start(there: Cloud, folder: Path, run: str = "start") -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.cloud_garden", str(folder), there.url, run, str(GENERATIONS)],
-        cwd=CHECKOUT,
-        env=os.environ | there.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
 
 
 def until(there: Cloud, region: str, number: int) -> None:
@@ -172,12 +146,11 @@ def test_acknowledged_events_that_the_promoted_region_lacks_are_sent_to_it(
     assert store.sync.queue().waiting == 0
 
 
-@pytest.mark.slow
 def test_a_run_whose_region_is_lost_goes_on_in_the_promoted_one(
     there: Cloud, servers: tuple[MotoServer, MotoServer], tmp_path: Path, on_a_file: Any
 ) -> None:
     checksum, kinds = on_a_file
-    run = start(there, tmp_path / "run")
+    run = started(there, tmp_path / "run")
     until(there, HOME, 4)
     acknowledged = {event.key for event in record_in(there, HOME).events("garden", after=0, upto=999)}
     servers[0].kill()
@@ -190,19 +163,18 @@ def test_a_run_whose_region_is_lost_goes_on_in_the_promoted_one(
     assert verify(store, "garden").intact
 
 
-@pytest.mark.slow
 def test_the_old_writer_woken_later_is_refused(
     there: Cloud, servers: tuple[MotoServer, MotoServer], tmp_path: Path, on_a_file: Any
 ) -> None:
     """Its region hangs and comes back as it was, and the process that wrote there wakes up."""
-    old = start(there, tmp_path / "old")
+    old = started(there, tmp_path / "old")
     assert old.stdout
     run_id = old.stdout.readline().strip()
     until(there, OTHER, 4)
     old.send_signal(signal.SIGSTOP)
     servers[0].freeze()
     there.regions(attempts=1).promote(OTHER)
-    assert ended(start(there, tmp_path / "new", run_id)) == {"status": "done", "dna": on_a_file[0], "waiting": 0}
+    assert ended(started(there, tmp_path / "new", run_id)) == {"status": "done", "dna": on_a_file[0], "waiting": 0}
     servers[0].thaw()
     left = record_in(there, HOME).head("garden")
     old.send_signal(signal.SIGCONT)

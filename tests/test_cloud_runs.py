@@ -16,17 +16,14 @@ from typing import Any
 import pytest
 
 from bedrock_evolution.governance.audit import verify
-from tests.cloud_garden import SEED, cloud_garden
+from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
+from tests.cloud_garden import CHECKOUT, GENERATIONS, PATIENCE_S, SEED, cloud_garden, ended, started
 from tests.garden import garden
-from tests.support.cloud import Cloud, cloud, opened
+from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import moto_server
 
 pytestmark = pytest.mark.slow
-
-CHECKOUT = Path(__file__).parents[1]
-PATIENCE_S = 240
-GENERATIONS = 4
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +53,6 @@ def on_a_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def told_of(store: Any, run_id: str) -> list[tuple[str, str, str | None]]:
     """Return what the record says, without what differs from run to run."""
     return [(event.kind, event.key.replace(run_id, "RUN"), event.mutation_id) for event in store.events("garden")]
-
-
-def start(there: Cloud, folder: Path, run: str = "start") -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.cloud_garden", str(folder), there.url, run, str(GENERATIONS)],
-        cwd=CHECKOUT,
-        env=os.environ | there.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
 
 
 def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
@@ -117,19 +95,18 @@ def test_a_run_goes_on_while_the_cloud_is_away(
     evolution.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_killed_run_is_continued_on_a_machine_with_an_empty_disk(
     there: Cloud, tmp_path: Path, on_a_file: dict[str, Any], seed: int
 ) -> None:
-    first = start(there, tmp_path / "first")
+    first = started(there, tmp_path / "first")
     assert first.stdout
     run_id = first.stdout.readline().strip()
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     first.kill()
     first.communicate()
     (tmp_path / "first").rename(tmp_path / "lost")
-    found = ended(start(there, tmp_path / "second", run_id))
+    found = ended(started(there, tmp_path / "second", run_id))
     assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
     third = cloud_garden(tmp_path / "third", there.url)
     again = third.resume(run_id, progress=False)
@@ -139,14 +116,31 @@ def test_a_killed_run_is_continued_on_a_machine_with_an_empty_disk(
     third.close()
 
 
-@pytest.mark.slow
+def test_a_killed_run_with_its_checkpoints_in_dynamodb_is_continued_on_an_empty_disk(
+    there: Cloud, tmp_path: Path, on_a_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region, bucket = REGIONS[0], f"{there.site().bucket}-checkpoints"
+    url = f"dynamodb://{bucket}?region={region}&bucket={bucket}&prefix=garden"
+    there.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
+    prepare_checkpoints(url, there.clients())
+    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", url)
+    first = started(there, tmp_path / "first")
+    assert first.stdout
+    run_id = first.stdout.readline().strip()
+    time.sleep(1.0)
+    first.kill()
+    first.communicate()
+    found = ended(started(there, tmp_path / "second", run_id))
+    assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
+
+
 def test_a_machine_whose_run_was_taken_over_is_refused(there: Cloud, tmp_path: Path) -> None:
     """The old worker is stopped in the middle and woken after the run has ended elsewhere."""
-    old = start(there, tmp_path / "old")
+    old = started(there, tmp_path / "old")
     assert old.stdout
     run_id = old.stdout.readline().strip()
     old.send_signal(signal.SIGSTOP)
-    assert ended(start(there, tmp_path / "new", run_id))["status"] == "done"
+    assert ended(started(there, tmp_path / "new", run_id))["status"] == "done"
     before = list(opened(there, tmp_path / "look.db").events("garden"))
     old.send_signal(signal.SIGCONT)
     _, said = old.communicate(timeout=PATIENCE_S)
@@ -155,7 +149,6 @@ def test_a_machine_whose_run_was_taken_over_is_refused(there: Cloud, tmp_path: P
     assert list(opened(there, tmp_path / "look.db").events("garden")) == before
 
 
-@pytest.mark.slow
 def test_the_support_router_ends_in_the_cloud_as_on_a_file(there: Cloud, tmp_path: Path) -> None:
     """The main job, from the command line, with the seed of the README."""
     command = [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", "run"]
@@ -178,7 +171,6 @@ def test_the_support_router_ends_in_the_cloud_as_on_a_file(there: Cloud, tmp_pat
     assert verify(store, "support-router").intact
 
 
-@pytest.mark.slow
 def test_the_governed_release_turns_out_in_the_cloud_as_it_is_told(there: Cloud) -> None:
     story = CHECKOUT / "examples" / "governed_release" / "story.py"
     played = subprocess.run(
