@@ -38,6 +38,8 @@ def init(
         steps.append(step)
         if not as_json:
             print(_step(step))
+    if not dry_run and (checkpoints := _prepared_checkpoints()) and not as_json:
+        print(f"ready   checkpoints {checkpoints}")
     fields = [] if dry_run else list(setup.fields())
     wrong = [field for field in fields if not field.ok]
     if as_json:
@@ -64,6 +66,21 @@ def doctor(store: Store = None, replication_role: ReplicationRole = "", as_json:
         if not as_json:
             print("  -> `bedrock-evolution store init` changes what differs")
         raise typer.Exit(1)
+
+
+def _prepared_checkpoints() -> str:
+    """Prepare the table of the checkpoints, where they have one of their own, and return its URL."""
+    from ..bedrock.aws.credentials import store_session
+    from ..dna.aws.calls import Clients
+    from ..settings import Settings
+
+    settings = Settings.load()
+    if settings.checkpoints == "store":
+        return ""
+    from ..graph.cloud_checkpoints import prepare_checkpoints
+
+    prepare_checkpoints(settings.checkpoints, Clients(lambda: store_session(settings), settings.aws_endpoints))
+    return settings.checkpoints
 
 
 def _setup(store: str | None, replication_role: str) -> CloudSetup:

@@ -144,6 +144,16 @@ def test_the_settings_name_the_store_and_the_retention(cli: Cli, url: str, monke
     assert "policy.BedrockEvolutionLockedAudit" in cli("store", "init", "--dry-run").out
 
 
+def test_checkpoints_in_a_table_of_their_own_are_prepared(
+    cli: Cli, built: str, connected: None, server: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws(server, "s3").create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
+    url = f"dynamodb://kept?region={REGION}&bucket=kept&prefix=garden&ttl_days=30"
+    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", url)
+    assert f"ready   checkpoints {url}" in cli("store", "init", "--store", built).out
+    assert aws(server, "dynamodb").describe_table(TableName="kept")["Table"]["TableStatus"] == "ACTIVE"
+
+
 def test_a_store_in_a_file_needs_no_setting_up(cli: Cli) -> None:
     answer = cli("store", "doctor", "--store", "sqlite:///here.db")
     assert answer.code == 2
