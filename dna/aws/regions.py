@@ -88,6 +88,8 @@ class Regions:
             if self._epoch is None:
                 self._epoch = self._newest()
                 self._asked_s = self._clock.monotonic_s()
+                if self._epoch.number > 1:
+                    self._fence(self._epoch)  # a region that came back may not have heard of it
             return self._epoch
 
     def table(self) -> Table:
@@ -182,7 +184,7 @@ class Regions:
         """Tell the other regions of an epoch; return those that were reached."""
         fenced = []
         for region in self.tables:
-            if region == epoch.region:
+            if region == epoch.region or self.resting(region):
                 continue
             try:
                 self._set(region, epoch)
