@@ -52,6 +52,9 @@ def _revived(code: int, data: bytes) -> Interrupt[Any]:
 
 _PLAIN = JsonPlusSerializer(__unpack_ext_hook__=_revived)
 
+# The others that LangGraph knows, `json` and `pickle`, revive what they name.
+_KINDS = tuple(f"{kind}+{_COMPRESSED}" for kind in ("msgpack", "null", "bytes", "bytearray"))
+
 
 class PlainSerializer(EncryptedSerializer):
     """Writes and reads checkpoints: nothing in them is secret, but they repeat themselves.
@@ -68,8 +71,8 @@ class PlainSerializer(EncryptedSerializer):
         Raises:
             TypeError: It holds something else.
         """
-        if data[0] != f"msgpack+{_COMPRESSED}":
-            raise TypeError(f"it is packed as {data[0]!r}, not as 'msgpack+{_COMPRESSED}'")
+        if data[0] not in _KINDS:
+            raise TypeError(f"it is packed as {data[0]!r}, not as one of {', '.join(_KINDS)}")
         try:
             return super().loads_typed(data)
         except ValueError as error:  # msgpack's own, which does not say what the hook above refused

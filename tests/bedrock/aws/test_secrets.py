@@ -311,7 +311,8 @@ def decoded_rows(store: Path, *, checkpoints: bool) -> list[str]:
         if not isinstance(value, bytes):
             return str(value)
         packed = column in ("checkpoint", "value") and row["type"].startswith(("msgpack", "json"))
-        return value.decode("latin-1") + (repr(SERIALIZER.loads_typed((row["type"], value))) if packed else "")
+        serializer = SERIALIZER if "+" in row["type"] else JsonPlusSerializer()
+        return value.decode("latin-1") + (repr(serializer.loads_typed((row["type"], value))) if packed else "")
 
     connection = sqlite3.connect(store)
     connection.row_factory = sqlite3.Row

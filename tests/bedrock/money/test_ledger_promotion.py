@@ -438,7 +438,8 @@ def test_a_region_that_is_killed_is_not_needed() -> None:
         with pytest.raises(BudgetExhausted, match=r"\$0.5000 are spent or held"):
             one.reserve(500_001)
         one.reserve(500_000)
-        assert {call["status"] for call in world.books(OTHER).calls()} == {"held", "settled"}
+        # The reservation that was lost with its region may be on record, as given back.
+        assert {call["status"] for call in world.books(OTHER).calls()} - {"void"} == {"held", "settled"}
         assert world.books(OTHER).balances() == world.books(OTHER).added_up()
 
 
