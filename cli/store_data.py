@@ -40,11 +40,15 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every item and object in every region, and the regions with one another."""
+    from ..bedrock.money.dynamo_inspection import books_of
+    from ..bedrock.routing.dynamo_inspection import learned_in
     from ..dna.aws.verifying.verification import verify as check
 
     opened, regions = _cloud(store)
+    also = [books_of(regions.place), learned_in(regions.place)]
+    copy = opened.database if with_copy else None
     with _bar() as told:
-        report = check(regions, app=app, repair=repair, copy=opened.database if with_copy else None, told=told)
+        report = check(regions, app=app, repair=repair, copy=copy, also=also, told=told)
     if as_json:
         print_json({"intact": report.intact, **_plain(report)})
     else:

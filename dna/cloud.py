@@ -210,19 +210,20 @@ class CloudDNAStore(SQLiteDNAStore):
             return
         try:
             self._heed_promotion()
-            self._pull_unless_resting(app)
+            if self._pull_unless_resting(app):
+                self._push_all()
         except StoreUnavailable as error:
             if not self._pulled_from_replica(app) and not self._knows(app):
                 raise
             self.sync.failed(error)
 
-    def _pull_unless_resting(self, app: str) -> None:
+    def _pull_unless_resting(self, app: str) -> bool:
         writer = self._writer
         region = writer.site.region
         if self.regions.several and self.regions.resting(region):
             raise StoreUnavailable(f"{region} could not be reached a moment ago.")
         try:
-            self._pulling.pull(app, writer)
+            return self._pulling.pull(app, writer)
         except StoreUnavailable:
             self.regions.rest(region)
             raise

@@ -33,23 +33,24 @@ class Pulling:
         """Return what finds sound copies, with one region before the others."""
         return Mender([first, *(record for record in self._records.values() if record is not first)])
 
-    def pull(self, app: str, record: Record) -> None:
-        """Take over what follows this machine's position in a region's record.
+    def pull(self, app: str, record: Record) -> bool:
+        """Take over what follows this machine's position in a region's record; tell whether something was queued again.
 
         Raises:
             StoreUnavailable: The region cannot be read.
             IntegrityError: Something was altered, and no copy is sound.
         """
+        went_back = False
         for _ in range(_ROUNDS):
             head, since = record.head(app), self._copy.position(app)
-            if head == since or self._taken(app, record, since, head):
-                return
+            if head != since and not self._goes_on(app, record, since, head):
+                self._copy.go_back(app, self._fork(app, record, head))
+                went_back = True
+            elif head == since or self._taken(app, record, since, head):
+                return went_back
         raise StoreUnavailable(f"the record of {app!r} changes faster than it can be read.", hint="Try again.")
 
     def _taken(self, app: str, record: Record, since: Head, head: Head) -> bool:
-        if not self._goes_on(app, record, since, head):
-            self._copy.go_back(app, self._fork(app, record, head))
-            return False
         mender, at = self.mender(record), since
         page: list[StoredEvent] = []
         for stored in record.events(app, after=since.number, upto=head.number):

@@ -37,6 +37,10 @@ class Posting(NamedTuple):
         """Return what this adds to an earlier posting."""
         return Posting(*(new - old for new, old in zip(self, before, strict=True)))
 
+    def amounts(self, *, calls: int) -> dict[str, int]:
+        """Return by name what it adds to a balance, with what is taken of a cap, for so many calls more."""
+        return {**self._asdict(), "taken": self.spent + self.held, "calls": calls}
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:

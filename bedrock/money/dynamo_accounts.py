@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import Copies
-from ...dna.aws.items import Part, put_new, update
+from ...dna.aws.items import Item, Part, put_new, update
+from ...dna.aws.sums import summed
 from ...errors import StoreUnavailable
 from .caps import Account, reached, refusal, spend_exhausted, tell, thresholds
 from .closing import Posting
@@ -22,6 +23,7 @@ _KEPT = 1024
 """So many alarms are remembered at most."""
 _FAILED = "ConditionalCheckFailed"
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_NAMES = ("pk", "sk", "scope", "period")
 _Raised = tuple[str, str, str, int]
 
 
@@ -147,14 +149,13 @@ class DynamoAccounts:
         return Bounds(low if low > 0 else None, min(highs, default=None))
 
     def _change(self, account: Account, entry: Entry, bounds: Bounds) -> Part | None:
-        added = entry.change._asdict() | {"taken": entry.growth, "calls": entry.calls}
-        return moved(self._partition.name, account, added, bounds)
+        return moved(self._partition.name, account, entry.change.amounts(calls=entry.calls), bounds)
 
     # -- balances
 
     def spend(self, scope: str, period: str) -> Spend:
         """Return what an account has spent, holds included."""
-        item = self._partition.get(_account_key(scope, period)) or {}
+        item = self._partition.get(account_key(scope, period)) or {}
         counts = {name: item.get(name, 0) for name in ("calls", "failed_calls", *_TOKENS)}
         return Spend(
             item.get("taken", 0),
@@ -199,7 +200,8 @@ class DynamoAccounts:
 
     def _stored(self, alarm: Alarm) -> Part:
         # The number orders what one ledger raises within the same microsecond.
-        return put_new(self._partition.name, _alarm_key(alarm), {**asdict(alarm), "number": next(self._numbers)})
+        sk = _alarm_key(alarm)
+        return put_new(self._partition.name, sk, summed(sk, {**asdict(alarm), "number": next(self._numbers)}))
 
     def _remember(self, alarms: Iterable[Alarm]) -> None:
         if len(self._raised) > _KEPT:
@@ -209,7 +211,7 @@ class DynamoAccounts:
 
 def moved(pk: str, account: Account, amounts: Mapping[str, int], bounds: Bounds = _UNBOUND) -> Part | None:
     """Return the part that adds amounts to a balance which lies between bounds; None where there is none to do."""
-    added = {name: amount for name, amount in amounts.items() if amount}
+    added = with_check({name: amount for name, amount in amounts.items() if amount})
     condition, values = _condition(bounds)
     if not added and not condition:
         return None
@@ -217,7 +219,22 @@ def moved(pk: str, account: Account, amounts: Mapping[str, int], bounds: Bounds 
     if added:
         expression += " ADD " + ", ".join(f"#{name} :{name}" for name in added)
     named = {"scope": account.scope, "period": account.period}
-    return update(pk, _account_key(**named), expression, condition=condition, **named, **added, **values)
+    return update(pk, account_key(**named), expression, condition=condition, **named, **added, **values)
+
+
+def with_check(amounts: Mapping[str, int]) -> dict[str, int]:
+    """Return amounts with what makes an altered one known: their sum, to which every change adds its own."""
+    check = sum(amounts.values())
+    return {**amounts, "check": check} if check else dict(amounts)
+
+
+def sound_account(item: Item) -> bool:
+    """Whether the amounts of an account add up, and are those of the account that its sort key names."""
+    amounts = [value for name, value in item.items() if name not in _NAMES]
+    if not all(type(amount) is int for amount in amounts):
+        return False
+    belongs: bool = item["sk"] == account_key(item.get("scope", ""), item.get("period", ""))
+    return belongs and sum(amounts) == 2 * item.get("check", 0)
 
 
 def _condition(bounds: Bounds) -> tuple[str, dict[str, int]]:
@@ -230,7 +247,8 @@ def _condition(bounds: Bounds) -> tuple[str, dict[str, int]]:
     return "attribute_not_exists(#taken) OR #taken <= :high" if values else "", values
 
 
-def _account_key(scope: str, period: str) -> str:
+def account_key(scope: str, period: str) -> str:
+    """Return the sort key of an account."""
     return f"account#{scope}#{period}"
 
 
@@ -239,4 +257,9 @@ def _name(alarm: Alarm) -> _Raised:
 
 
 def _alarm_key(alarm: Alarm) -> str:
-    return f"alarm#{alarm.kind}#{alarm.scope}#{alarm.period}#{alarm.cap_micro_usd}"
+    return alarm_key(asdict(alarm))
+
+
+def alarm_key(said: Mapping[str, Any]) -> str:
+    """Return the sort key of an alarm."""
+    return "#".join(["alarm", *(str(said[name]) for name in ("kind", "scope", "period", "cap_micro_usd"))])

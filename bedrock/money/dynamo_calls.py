@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...dna.aws.items import Item, Key, Part, put, put_new, update
+from ...dna.aws.sums import sum_of, summed
 from .closing import FAILED, PRESUMED, CallRecord, Ending, Posting, iso
 from .ledger import Dimension, Group, Hold, Spend
 from .partition import Partition
@@ -32,6 +33,8 @@ _BLANK: Mapping[str, Any] = {
     "latency_ms": 0,
     "error": "",
 }
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_OF_END = ("status", "error", "latency_ms", "held_micro_usd", "cost_micro_usd", *_TOKENS)
 _OF_OPEN = ("call_id", "run_id", "agent", "model", "day", "status", "reserved_micro_usd", "expires_at")
 
 
@@ -71,10 +74,10 @@ class DynamoCalls:
         """Return the parts that put a new call on record."""
         parts = [
             put_new(self._pk, call_key(call["call_id"]), call),
-            put(self._pk, _open_key(call["expires_at"], call["call_id"]), {name: call[name] for name in _OF_OPEN}),
+            put(self._pk, *open_item(call)),
         ]
         if call["key"] is not None:
-            parts.append(put_new(self._pk, _named_key(call["key"]), {"call_id": call["call_id"]}))
+            parts.append(put_new(self._pk, *named_item(call)))
         return parts
 
     def closing(self, hold: DynamoHold, said: Item) -> list[Part]:
@@ -109,7 +112,7 @@ class DynamoCalls:
 
     def open(self) -> Iterator[DynamoHold]:
         """Yield the open calls, the one that expires first before the others."""
-        return (self.hold(item) for item in self._partition.query("open#"))
+        return (self.hold({name: item[name] for name in _OF_OPEN}) for item in self._partition.query("open#"))
 
     def hold(self, item: Item) -> DynamoHold:
         """Return the hold that an item tells of."""
@@ -159,12 +162,13 @@ class DynamoCalls:
 
 def new_call(call: Item) -> Item:
     """Return the item of a call that is about to be made; what is not given is empty or zero."""
-    return {**_BLANK, **call}
+    item = {**_BLANK, **call}
+    return {**item, **_sums(item)}
 
 
-def ended(end: Ending, posting: Posting) -> Item:
+def ended(call_id: str, end: Ending, posting: Posting) -> Item:
     """Return what its end changes of the item of a call."""
-    return {
+    said = {
         "status": end.status,
         "error": end.error,
         "latency_ms": end.latency_ms,
@@ -175,6 +179,20 @@ def ended(end: Ending, posting: Posting) -> Item:
         "cache_read_tokens": posting.cache_read_tokens,
         "cache_write_tokens": posting.cache_write_tokens,
     }
+    return {**said, "end_sum": sum_of(call_key(call_id), said)}
+
+
+def sound_call(item: Item) -> bool:
+    """Whether the item of a call is as it was written."""
+    return all(item.get(name) == right for name, right in _sums(item).items())
+
+
+def _sums(item: Item) -> dict[str, str]:
+    """Return two sums, as who ends a call may know no more of it than its end."""
+    sk = call_key(item.get("call_id", ""))
+    said = {name: value for name, value in item.items() if name not in ("pk", "sk", "sum", "end_sum")}
+    end = {name: said.pop(name) for name in _OF_END if name in said}
+    return {"sum": sum_of(item.get("sk", sk), said), "end_sum": sum_of(item.get("sk", sk), end)}
 
 
 def posting_of(item: Item) -> Posting:
@@ -192,10 +210,22 @@ def taken_over(pk: str, item: Item, known: Item | None) -> list[Part]:
         return parts + ([Part("Delete", Key(pk, opened))] if known["status"] == "held" else [])
     parts = [put_new(pk, key, item)]
     if item["status"] == "held":
-        parts.append(put(pk, opened, {name: item[name] for name in _OF_OPEN}))
+        parts.append(put(pk, *open_item(item)))
     if item["key"] is not None:
-        parts.append(put(pk, _named_key(item["key"]), {"call_id": item["call_id"]}))
+        parts.append(put(pk, *named_item(item)))
     return parts
+
+
+def open_item(call: Item) -> tuple[str, Item]:
+    """Return the item by which a call is found among the open ones, behind its sort key."""
+    sk = _open_key(call["expires_at"], call["call_id"])
+    return sk, summed(sk, {name: call[name] for name in _OF_OPEN})
+
+
+def named_item(call: Item) -> tuple[str, Item]:
+    """Return the item by which a call is found under its idempotency key, behind its sort key."""
+    sk = _named_key(call["key"])
+    return sk, summed(sk, {"call_id": call["call_id"]})
 
 
 def _spend(item: Item) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -15,12 +16,16 @@ from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import AT_ONCE, transact
 from ...dna.aws.items import Item, Part, put, put_new
 from ...dna.aws.regions import Regions
+from ...dna.aws.sums import altered, summed
 from ...errors import StoreUnavailable
 from ...settings import Budget
 from .caps import Account, accounts_of
 from .closing import Ending, Posting, iso
 from .dynamo_accounts import moved
 from .dynamo_calls import call_key, posting_of, taken_over
+from .dynamo_sums import sound
+
+log = logging.getLogger(__name__)
 
 _ROUNDS = 8
 """How often what a region has is read again that others bring to it at the same time."""
@@ -28,7 +33,8 @@ _KEPT = 10_000
 """So many calls are remembered at most that are open in another region."""
 _SKEW = timedelta(minutes=10)
 """So much later at most a call is on record than its id says: clocks differ, and transactions are sent again."""
-_MARK = "copied"
+MARK = "copied"
+"""Sort key of the item that tells up to when the calls of a region are copied."""
 _UNCAPPED = Budget()
 
 
@@ -61,14 +67,20 @@ class MoneyCopies:
                 if parts := self._parts(new, known):
                     transact(self._regions, region, parts)
             except ConditionFailed:
-                known = {sk: self._regions.tables[region].get(self._pk, sk) for sk in new}
+                known = {sk: self._get(region, sk) for sk in new}
             else:
                 return self._remember(region, new)
         raise StoreUnavailable(f"the calls of {self._pk} in {region} change faster than they can be read.")
 
     def _whole(self, sk: str, item: Item) -> Item | None:
         """Return an item with all its attributes: a call that was found among the open ones lacks some."""
-        return item if "at" in item else self._regions.table().get(self._pk, sk)
+        return item if "at" in item else self._get(self._regions.epoch().region, sk)
+
+    def _get(self, region: str, sk: str) -> Item | None:
+        item = self._regions.tables[region].get(self._pk, sk)
+        if item is not None and not sound(item):
+            raise altered(item, self._regions.tables[region].site)
+        return item
 
     def _parts(self, new: Mapping[str, Item], known: Mapping[str, Item | None]) -> list[Part]:
         parts: list[Part] = []
@@ -80,7 +92,7 @@ class MoneyCopies:
             elif there is None or _surer(item, there):
                 parts += taken_over(self._pk, item, there)
                 change = posting_of(item).since(posting_of(there) if there else Posting())
-                amounts = change._asdict() | {"taken": change.spent + change.held, "calls": int(there is None)}
+                amounts = change.amounts(calls=int(there is None))
                 for account in accounts_of(_UNCAPPED, run_id=item["run_id"], agent=item["agent"], day=item["day"]):
                     for name, amount in amounts.items():
                         sums[account][name] += amount
@@ -99,8 +111,8 @@ class MoneyCopies:
 
         What only a region has that was the writer's before, and is back, was spent there: the writer's takes it over.
         """
-        writer, there = self._regions.epoch().region, self._regions.tables[region]
-        mark = (there.get(self._pk, _MARK) or {}).get("upto", "")
+        writer = self._regions.epoch().region
+        mark = (self._get(region, MARK) or {}).get("upto", "")
         upto = iso(self._clock.now() - _SKEW)
         lacking: dict[str, dict[str, Item]] = {region: {}, writer: {}}
         for sk, mine, theirs in _pairs(self._calls(writer, mark), self._calls(region, mark)):
@@ -111,11 +123,11 @@ class MoneyCopies:
             elif theirs is not None and (mine is None or _surer(theirs, mine)):
                 lacking[writer][sk] = theirs
             self._bring_all(lacking, at_least=AT_ONCE)
-        for alarm in self._regions.tables[writer].query(self._pk, begins="alarm#"):
+        for alarm in self._sound(writer, "alarm#"):
             lacking[region][alarm["sk"]] = alarm
             self._bring_all(lacking, at_least=AT_ONCE)
         self._bring_all(lacking, at_least=1)
-        transact(self._regions, region, [put(self._pk, _MARK, {"upto": upto})])
+        transact(self._regions, region, [put(self._pk, MARK, summed(MARK, {"upto": upto}))])
 
     def _bring_all(self, lacking: Mapping[str, dict[str, Item]], *, at_least: int) -> None:
         for region, items in lacking.items():
@@ -124,7 +136,16 @@ class MoneyCopies:
                 items.clear()
 
     def _calls(self, region: str, since: str) -> Iterator[dict[str, Any]]:
-        return self._regions.tables[region].query(self._pk, begins="call#", above=call_key(since) if since else "")
+        return self._sound(region, "call#", above=call_key(since) if since else "")
+
+    def _sound(self, region: str, begins: str, *, above: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the items that were not altered; the others are named, and copied when they are mended."""
+        table = self._regions.tables[region]
+        for item in table.query(self._pk, begins=begins, above=above):
+            if sound(item):
+                yield item
+            else:
+                log.error("%s", altered(item, table.site).message)
 
 
 def _pairs(mine: Iterable[Item], theirs: Iterable[Item]) -> Iterator[tuple[str, Item | None, Item | None]]:

@@ -164,7 +164,7 @@ class DynamoEndings:
                 watched=change.spent + change.held > 0,
                 alarms=tuple(over_hold(known.call, after.spent, at)),
             )
-            said, region = ended(ending, after), self._calls.region
+            said, region = ended(hold.call_id, ending, after), self._calls.region
             try:
                 self._accounts.book(self._calls.closing(known, said), entry)
             except ConditionFailed:

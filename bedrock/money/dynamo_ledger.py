@@ -18,6 +18,7 @@ from .dynamo_accounts import DynamoAccounts, Entry
 from .dynamo_calls import DynamoCalls, DynamoHold, call_key, new_call
 from .dynamo_copies import MoneyCopies
 from .dynamo_endings import UNREACHABLE, DynamoEndings
+from .dynamo_sums import sound
 from .ledger import HOLD_TTL_S, Alarm, Dimension, Group, Hold, Pressure, Spend
 from .partition import Partition
 
@@ -67,7 +68,7 @@ class DynamoLedger:
     ) -> None:
         self.budget = budget
         name = f"{regions.place.partition(app)}/money"
-        partition = Partition(regions, name, clock)
+        partition = Partition(regions, name, sound=sound, clock=clock)
         self._copies = Copies(regions, MoneyCopies(regions, name, clock))
         self._calls = DynamoCalls(partition)
         self._accounts = DynamoAccounts(partition, self._copies)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ...clock import Clock
-from ...dna.aws.items import Part
+from ...dna.aws.items import Item, Part
 from ...dna.aws.regions import Regions
+from ...dna.aws.sums import altered
 from ...errors import StoreUnavailable
 
 _CONTENDED_ROUNDS = 6
@@ -26,12 +27,14 @@ class Partition:
     Args:
         regions: Know the table.
         name: The partition key.
+        sound: Whether an item is as it was written.
         clock: Tells when to try again.
     """
 
-    def __init__(self, regions: Regions, name: str, clock: Clock) -> None:
+    def __init__(self, regions: Regions, name: str, *, sound: Callable[[Item], bool], clock: Clock) -> None:
         self.name = name
         self._regions = regions
+        self._sound = sound
         self._clock = clock
         self._failures = 0
         self._again_s = float("-inf")
@@ -47,18 +50,28 @@ class Partition:
 
         Raises:
             StoreUnavailable: The table cannot be read now.
+            IntegrityError: The item was altered.
         """
         with self.reaching():
-            return self._regions.table().get(self.name, sk)
+            table = self._regions.table()
+            item = table.get(self.name, sk)
+        if item is not None and not self._sound(item):
+            raise altered(item, table.site)
+        return item
 
     def query(self, begins: str, *, above: str = "", limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield the items whose sort keys begin so, in their order; only those above one of them, if it is given.
 
         Raises:
             StoreUnavailable: The table cannot be read now.
+            IntegrityError: An item was altered.
         """
         with self.reaching():
-            yield from self._regions.table().query(self.name, begins=begins, above=above, limit=limit)
+            table = self._regions.table()
+            for item in table.query(self.name, begins=begins, above=above, limit=limit):
+                if not self._sound(item):
+                    raise altered(item, table.site)
+                yield item
 
     def transact(self, parts: Sequence[Part]) -> None:
         """Do all parts or none.

@@ -13,7 +13,8 @@ from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import Copies, transact
 from ...dna.aws.items import Item, put, put_new
 from ...dna.aws.regions import Regions
-from ...errors import StoreUnavailable, WriterFenced
+from ...dna.aws.sums import altered, summed, unaltered
+from ...errors import IntegrityError, StoreUnavailable, WriterFenced
 from ..money.partition import Partition
 from .performance import Evidence, Outcome, after_call, evidence_of, most_known
 from .task import TaskContext
@@ -28,8 +29,8 @@ class DynamoPerformanceTracker:
     """The `PerformanceTracker` of one application in the table of a cloud store.
 
     A family is one item with a version, which is put on the condition that nobody else did meanwhile; otherwise it is
-    read again, so no outcome is lost. Nothing waits for what is learned here: where the table cannot be reached an
-    outcome is logged and dropped, and what was last read is told.
+    read again, so no outcome is lost. Nothing waits for what is learned here: where the table cannot be reached, or an
+    item was altered, an outcome is logged and dropped, and what was last read is told.
 
     Args:
         regions: Know the table.
@@ -39,7 +40,7 @@ class DynamoPerformanceTracker:
 
     def __init__(self, regions: Regions, *, app: str, clock: Clock) -> None:
         name = f"{regions.place.partition(app)}/routing"
-        self._partition = Partition(regions, name, clock)
+        self._partition = Partition(regions, name, sound=unaltered, clock=clock)
         self._copies = Copies(regions, _Families(regions, name))
         self._app = app
         self._draws = regions.clients.draws
@@ -50,22 +51,25 @@ class DynamoPerformanceTracker:
         """Add the outcome of one call; see `PerformanceTracker.record`."""
         try:
             self._learn(context.family, model_id, Outcome(success, latency_ms, micro_usd))
-        except (StoreUnavailable, WriterFenced) as error:
+        except (StoreUnavailable, WriterFenced, IntegrityError) as error:
             log.warning("family=<%s> model=<%s> | an outcome is dropped: %s", context.family, model_id, error.message)
 
     def _learn(self, family: str, model_id: str, outcome: Outcome) -> None:
-        key, writer = f"family#{family}", f"{self._draws.getrandbits(64):016x}"
+        key, writer = family_key(family), f"{self._draws.getrandbits(64):016x}"
         for _ in range(_ROUNDS):
             item = self._partition.get(key) or {"version": 0, "models": {}, "writer": ""}
             if item["writer"] == writer:
                 return  # it was written, and the answer lost
-            new = {
-                "family": family,
-                "version": item["version"] + 1,
-                "models": after_call(_evidence(item), model_id, outcome),
-                "writer": writer,
-                "updated": self._clock.now().astimezone(UTC).isoformat(timespec="seconds"),
-            }
+            new = summed(
+                key,
+                {
+                    "family": family,
+                    "version": item["version"] + 1,
+                    "models": after_call(_evidence(item), model_id, outcome),
+                    "writer": writer,
+                    "updated": self._clock.now().astimezone(UTC).isoformat(timespec="seconds"),
+                },
+            )
             name, known, region = self._partition.name, item["version"], self._partition.region
             unchanged = put(name, key, new, condition="#version = :known", known=known) if known else None
             try:
@@ -81,7 +85,7 @@ class DynamoPerformanceTracker:
         """Return what was learned; see `PerformanceTracker.snapshot`."""
         try:
             items = list(self._partition.query("family#"))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, IntegrityError) as error:
             log.warning("app=<%s> | what was learned is told as last known: %s", self._app, error.message)
             return self._known
         self._known = most_known({item["family"]: _evidence(item) for item in items})
@@ -109,8 +113,17 @@ class _Families:
 
     def sweep(self, region: str) -> None:
         """See `Copied.sweep`; what the writer's region lacks is not missed."""
-        for item in self._regions.table().query(self._pk, begins="family#"):
-            self.bring(region, {item["sk"]: item})
+        table = self._regions.table()
+        for item in table.query(self._pk, begins="family#"):
+            if unaltered(item):
+                self.bring(region, {item["sk"]: item})
+            else:
+                log.error("%s", altered(item, table.site).message)
+
+
+def family_key(family: str) -> str:
+    """Return the sort key of a family."""
+    return f"family#{family}"
 
 
 def _evidence(item: Mapping[str, Any]) -> dict[str, Evidence]:

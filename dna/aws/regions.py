@@ -50,7 +50,7 @@ class Regions:
 
     Each region holds the epoch in a table of its own, and every transaction demands that it still is the writer's.
     DynamoDB judges conditions region by region, so before a write the other regions are asked too, unless that was
-    done within the last `FENCE_CHECKED_S` seconds.
+    done within the last `FENCE_CHECKED_S` seconds and the writer's region can be reached.
 
     Args:
         clients: Make the calls.
@@ -133,9 +133,11 @@ class Regions:
         """
         with self._lock:
             mine = self.epoch()
-            if not self.several or self._clock.monotonic_s() - self._asked_s < FENCE_CHECKED_S:
+            asked = self._clock.monotonic_s() - self._asked_s < FENCE_CHECKED_S
+            # Another one may be promoted just because this one cannot be reached.
+            if not self.several or (asked and not self.resting(mine.region)):
                 return
-            newest = self._newest(besides=mine.region) or mine
+            newest = self._newest(besides=mine.region)
             self._asked_s = self._clock.monotonic_s()
             if newest.number > mine.number:
                 raise self._fenced(newest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from bedrock_evolution.clock import FixedClock
 from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.cloud import CloudDNAStore
-from bedrock_evolution.dna.events import EventDraft
+from bedrock_evolution.dna.events import EventDraft, EvolutionEvent, digest_of
 from bedrock_evolution.errors import InvalidMutation, StaleParent, StoreUnavailable
 from bedrock_evolution.governance.audit import verify
 from tests.dna.store_contract import APP, child, draft, first, made
@@ -112,18 +114,23 @@ class Machines(RuleBasedStateMachine):
         for proxy in self.proxies:
             proxy.heal()
             proxy.up()
+        self.clock = FixedClock(datetime(2026, 3, 1, tzinfo=UTC))
         self.there = cloud(*(proxy.url for proxy in self.proxies))
         self.away: set[str] = set()
         self.writer = HOME
         self.notes = 0
         self.said: set[str] = set()
-        self.acknowledged: set[str] = set()
+        self.made: set[str] = set()
         self.stores: list[CloudDNAStore] = [self.opened(number) for number in range(3)]
         self.stores[0].commit(None, first(), made("declared", first()))
 
     def opened(self, number: int) -> CloudDNAStore:
         path = Path(self.folder.name, f"{number}.db")
-        return opened(self.there, path, attempts=1, read_timeout_s=2.0, patience_s=0.0)
+        return opened(self.there, path, attempts=1, read_timeout_s=2.0, patience_s=0.0, clock=self.clock)
+
+    @rule(seconds=st.sampled_from([1, 6, 61]))
+    def wait(self, seconds: int) -> None:
+        self.clock.sleep(seconds)
 
     @rule(machine=MACHINES)
     def append(self, machine: int) -> None:
@@ -141,7 +148,7 @@ class Machines(RuleBasedStateMachine):
             store.commit(head.checksum, dna, made(f"applied/{dna.generation}/{machine}/{n}", dna))
         except (StaleParent, StoreUnavailable, InvalidMutation):  # the last where nothing would change
             return
-        self.acknowledged.add(dna.checksum)
+        self.made.add(dna.checksum)
 
     @rule(machine=MACHINES)
     def crash(self, machine: int) -> None:
@@ -168,7 +175,7 @@ class Machines(RuleBasedStateMachine):
     def promote(self) -> None:
         region = OTHER if self.writer == HOME else HOME
         if region not in self.away:
-            self.there.regions(attempts=1).promote(region)
+            self.there.regions(self.clock, attempts=1).promote(region)
             self.writer = region
 
     def teardown(self) -> None:
@@ -176,8 +183,10 @@ class Machines(RuleBasedStateMachine):
             return
         for proxy in self.proxies:
             proxy.up()
+        self.clock.sleep(61)
         for _ in range(2):
             for store in self.stores:
+                store.refresh(APP)
                 store.ready()
                 store.replication.catch_up()
         for store in self.stores:
@@ -185,19 +194,19 @@ class Machines(RuleBasedStateMachine):
             assert verify(store, APP).intact
         records = [list(store.events(APP)) for store in self.stores]
         assert records[0] == records[1] == records[2]
-        keys = {event.key for event in records[0]} | self.refused()
-        assert self.said <= keys
+        refused = self.refused()
+        assert self.said <= {event.key for event in [*records[0], *refused]}
         lineage = {dna.checksum for dna in self.stores[0].lineage(APP)}
-        lost = {event.data["dna"] for event in records[0] if event.kind == "applied"} - lineage
-        assert not lost
+        assert {event.data["dna"] for event in records[0] if event.kind == "applied"} <= lineage
+        assert self.made <= lineage | {event.data["dna"] for event in refused if event.kind == "applied"}
         agree(self.there, self.writer)
         for store in self.stores:
             store.close()
         self.folder.cleanup()
 
-    def refused(self) -> set[str]:
-        rows = [store._database.rows("SELECT key FROM refused") for store in self.stores]
-        return {key for machine in rows for (key,) in machine}
+    def refused(self) -> list[EvolutionEvent]:
+        rows = [row for store in self.stores for row in store._database.rows("SELECT document FROM refused")]
+        return [EvolutionEvent.read(document, digest_of(document)) for (document,) in rows]
 
 
 @pytest.mark.slow

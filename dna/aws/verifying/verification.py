@@ -20,6 +20,7 @@ from .findings import Finding, Findings, Told, nobody
 from .following import bring_up
 from .inspection import Inspection
 from .run_inspection import RunInspection
+from .summed import Look
 
 _AT_ONCE = 16
 """So many objects are read at once; a client has 32 connections."""
@@ -86,6 +87,7 @@ def verify(
     app: str | None = None,
     repair: bool = False,
     copy: Database | None = None,
+    also: Sequence[Look] = (),
     told: Told = nobody,
 ) -> Verification:
     """Look at everything that a store holds.
@@ -95,6 +97,7 @@ def verify(
         app: Only this application; None for all.
         repair: Mend what has a sound copy: in the same region, as an older version, or in another region.
         copy: The working copy of this machine, if it may be a source too.
+        also: Look at what other parts of the program keep in the table.
         told: Told of the progress.
 
     Raises:
@@ -103,19 +106,28 @@ def verify(
     """
     findings = Findings(repair)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return _Verifying(regions, findings, copy, pool, told).run(app)
+        return _Verifying(regions, findings, copy, pool, told, also).run(app)
 
 
 class _Verifying:
     """One verification at work."""
 
-    def __init__(self, regions: Regions, findings: Findings, copy: Database | None, pool: Executor, told: Told) -> None:
+    def __init__(
+        self,
+        regions: Regions,
+        findings: Findings,
+        copy: Database | None,
+        pool: Executor,
+        told: Told,
+        also: Sequence[Look],
+    ) -> None:
         self._regions = regions
         self._place: CloudPlace = regions.place
         self._findings = findings
         self._copy = copy
         self._pool = pool
         self._told = told
+        self._also = also
         self._unreachable: dict[str, None] = {}
         self._standings: list[Standing] = []
         self._runs = 0
@@ -192,6 +204,10 @@ class _Verifying:
         for region, inspection in looked.items():
             self._compare(app, region, inspection, looked.get(writer), records, writer)
         self._look_at_runs(app, {region: records[region] for region in looked}, looked, writer)
+        for region in looked:
+            others = [records[other].table for other in looked if other != region]
+            for look in self._also:
+                self._reached(region, partial(look, app, records[region].table, others, self._findings))
 
     def _compare(
         self,

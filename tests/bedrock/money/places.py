@@ -165,7 +165,7 @@ class TablePlace:
 
     def calls(self) -> list[dict[str, Any]]:
         return [
-            {"app": APP, **{name: value for name, value in item.items() if name not in ("pk", "sk")}}
+            {"app": APP, **{name: value for name, value in item.items() if name not in ("pk", "sk", "sum", "end_sum")}}
             for item in self.items("call#")
         ]
 
