@@ -236,7 +236,8 @@ def cloud(*, short: bool) -> Part:
         calls = found[kind]["disk"]["calls"]
         rows.append(Row(f"(f) cloud: calls for one {kind}", f"{calls}", f"≤ {most}", calls <= most, ratio=True))
         for where, its in found[kind].items():
-            measured = f"{its['ratio']:.2f} ({its['beyond_ms']:.1f} ms beyond {its['bare_ms']:.1f} ms)"
+            again = f"made again {its['again_ms']:.1f} ms: {its['again_ratio']:.2f}"
+            measured = f"{its['ratio']:.2f} ({its['beyond_ms']:.1f} ms beyond {its['calls_ms']:.1f} ms; {again})"
             limit = ("≤ 1.1", its["ratio"] <= 1.1) if where == "memory" else ()
             name = f"{'(f)' if limit else '   '} cloud: {kind} / its calls, {_FILES[where]}"
             rows.append(Row(name, measured, *limit))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ INLINE_SNAPSHOT_BYTES = 300_000
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
 VERIFY = "`bedrock-evolution store verify` tells more, and mends what it can with --repair."
 _LONGEST_KEY = 900
-_AT_ONCE = 8
 _SUM_DIGITS = 16
 _NONE = type(None)
 _HEAD = {"number": (int,), "hash": (str,), "generation": (int,), "checksum": (str,)}
@@ -166,9 +164,7 @@ class Record:
         if len(bodies) == 1:
             self.put_object(*bodies[0])
             return
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            # Each result is looked at, so that the first failure is raised.
-            list(pool.map(lambda body: self.put_object(*body), bodies))
+        self.table.clients.at_once(lambda body: self.put_object(*body), bodies)
 
     def parts(self, batch: Batch, *, judged: bool = False) -> list[Part]:
         """Return the transaction that makes a batch part of the record: the head first, then all else.
