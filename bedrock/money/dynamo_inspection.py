@@ -45,13 +45,12 @@ class _Books:
     def inspect(self) -> None:
         """Find what was altered, and mend what can be mended."""
         altered = self._items.altered
-        own = [sk for sk, item in altered.items() if "at" in item or sk.startswith(("call#", "alarm#"))]
-        for sk in own:
-            self._items.restore(sk, _right_key(altered[sk]))
+        own = {sk for sk, item in altered.items() if "at" in item or sk.startswith(("call#", "alarm#"))}
+        lost = [sk for sk in own if not self._items.restore(sk, _right_key(altered[sk]))]
         calls = [item for sk, item in self._items.sound.items() if sk.startswith("call#")]
-        whole = not any(sk.startswith("call#") and sk not in self._items.sound for sk in own)
+        whole = all(_is_alarm(altered[sk]) for sk in lost)
         derived = _named(calls) | _open(calls) | (_accounts(calls) if whole else {})
-        for sk in altered.keys() - set(own):
+        for sk in altered.keys() - own:
             if sk in derived:
                 self._items.replace(sk, derived[sk], source=_FROM_CALLS)
             elif whole or sk == MARK:
@@ -76,9 +75,13 @@ class _Books:
 
 def _right_key(item: Item) -> str | None:
     """Return under which key an item says that it belongs."""
-    if {"kind", "scope", "period", "cap_micro_usd"} <= item.keys():
+    if _is_alarm(item):
         return alarm_key(item)
     return call_key(item["call_id"]) if "call_id" in item else None
+
+
+def _is_alarm(item: Item) -> bool:
+    return {"kind", "scope", "period", "cap_micro_usd"} <= item.keys()
 
 
 def _named(calls: Iterable[Item]) -> dict[str, Item]:

@@ -42,10 +42,12 @@ class SummedItems:
         """Return an item as it is now, altered or not."""
         return self._table.get(self._pk, sk)
 
-    def restore(self, sk: str, right_sk: str | None) -> None:
-        """Mend an altered item where `restored` can, and tell that it was altered where not."""
-        if not self.restored(sk, right_sk):
+    def restore(self, sk: str, right_sk: str | None) -> bool:
+        """Mend an altered item where `restored` can, and tell that it was altered where not; whether it could."""
+        restored = self.restored(sk, right_sk)
+        if not restored:
             self._add(sk, "was altered")
+        return restored
 
     def restored(self, sk: str, right_sk: str | None) -> bool:
         """Mend an altered item from what it says itself, where only its key was altered, or from another region.

@@ -183,6 +183,22 @@ def test_a_flipped_bit_is_never_read_and_is_named_and_mended(books: Books) -> No
     assert not wrong, f"{len(wrong)} of {len(flips)}: {wrong[:5]}"
 
 
+def test_several_things_that_were_altered_at_once_are_mended_together(books: Books) -> None:
+    chosen = {
+        sk.partition("#")[0]: Flip(place, "sk" if sk.startswith("call#") else attribute)
+        for place, item in books.before.items()
+        for sk, attribute in ((place[2], "spent" if "spent" in item else "call_id"),)
+        if place[0] == REGIONS[0] and sk.startswith(("account#", "call#", "key#", "open#"))
+    }
+    assert len(chosen) == 4
+    for flip in chosen.values():
+        books.flip(flip)
+    told = books.verify()
+    assert {bool(finding.mended) for finding in told} == {True}
+    assert len(told) == 4
+    assert books.now() == books.before
+
+
 def judge(books: Books, flip: Flip) -> None:
     """Flip a bit; read; verify and repair."""
     books.flip(flip)
