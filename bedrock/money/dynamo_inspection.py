@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...dna.aws.items import Item, check
@@ -49,7 +49,8 @@ class _Books:
         lost = [sk for sk in own if not self._items.restore(sk, _right_key(altered[sk]))]
         calls = [item for sk, item in self._items.sound.items() if sk.startswith("call#")]
         whole = all(_is_alarm(altered[sk]) for sk in lost)
-        derived = _named(calls) | _open(calls) | (_accounts(calls) if whole else {})
+        accounts = _accounts(calls) if whole else {}
+        derived = _named(calls) | _open(calls) | accounts
         for sk in altered.keys() - own:
             if sk in derived:
                 self._items.replace(sk, derived[sk], source=_FROM_CALLS)
@@ -59,6 +60,14 @@ class _Books:
                 self._items.restore(sk, None)
         for sk in derived.keys() - self._items.sound.keys() - altered.keys():
             self._fill(sk, derived[sk])
+        if own:
+            self._balance(accounts)
+
+    def _balance(self, accounts: Mapping[str, Item]) -> None:
+        """Make balances the sums of the calls again: another region may not have heard how a call ended."""
+        for sk in accounts.keys() & self._items.sound.keys():
+            if _amounts(self._items.sound[sk]) != _amounts(accounts[sk]):
+                self._items.replace(sk, accounts[sk], source=_FROM_CALLS, wrong="is not the sum of its calls")
 
     def _fill(self, sk: str, right: Item) -> None:
         """Put an item that is missing, unless it was only written or removed since the others were read."""
@@ -100,6 +109,10 @@ def _accounts(calls: Iterable[Item]) -> dict[str, Item]:
             for name, amount in posting_of(call).amounts(calls=1).items():
                 sums[account.scope, account.period][name] += amount
     return {account_key(*each): _account(*each, amounts) for each, amounts in sums.items()}
+
+
+def _amounts(account: Item) -> dict[str, int]:
+    return {name: amount for name, amount in account.items() if type(amount) is int and amount}
 
 
 def _account(scope: str, period: str, amounts: dict[str, int]) -> dict[str, Any]:

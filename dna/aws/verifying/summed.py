@@ -33,10 +33,10 @@ class SummedItems:
         self._others = others
         self._findings = findings
         self._is_sound = sound
-        items = {str(item["sk"]): item for item in table.query(pk)}
-        findings.items += len(items)
-        self.sound = {sk: item for sk, item in items.items() if sound(item)}
-        self.altered = {sk: item for sk, item in items.items() if sk not in self.sound}
+        self._read = {str(item["sk"]): item for item in table.query(pk)}
+        findings.items += len(self._read)
+        self.sound = {sk: item for sk, item in self._read.items() if sound(item)}
+        self.altered = {sk: item for sk, item in self._read.items() if sk not in self.sound}
 
     def get(self, sk: str) -> dict[str, Any] | None:
         """Return an item as it is now, altered or not."""
@@ -71,10 +71,10 @@ class SummedItems:
                 return True
         return False
 
-    def replace(self, sk: str, right: Item, *, source: str) -> None:
-        """Put what is right in place of an altered item."""
+    def replace(self, sk: str, right: Item, *, source: str, wrong: str = "was altered") -> None:
+        """Put what is right in place of an item that is wrong."""
         condition, was = self._unchanged(sk)
-        self._add(sk, "was altered", source, [put(self._pk, sk, _plain(right), condition=condition, **was)])
+        self._add(sk, wrong, source, [put(self._pk, sk, _plain(right), condition=condition, **was)])
 
     def remove(self, sk: str, *, source: str) -> None:
         """Remove an altered item, which belongs nowhere or is made anew when it is needed."""
@@ -97,7 +97,7 @@ class SummedItems:
 
     def _unchanged(self, sk: str) -> tuple[str, dict[str, Any]]:
         """Return the condition that nobody wrote to an item since it was read."""
-        was = _plain(self.altered[sk])
+        was = _plain(self._read[sk])
         return " AND ".join(f"#{name} = :{name}" for name in was) or "attribute_exists(pk)", was
 
     def _add(self, sk: str, wrong: str, source: str = "", parts: Sequence[Part] = ()) -> None:

@@ -199,6 +199,23 @@ def test_several_things_that_were_altered_at_once_are_mended_together(books: Boo
     assert books.now() == books.before
 
 
+def test_a_call_mended_from_a_region_that_has_not_heard_of_its_end_is_open_again_in_every_balance(books: Books) -> None:
+    if len(books.there.endpoints) == 1:
+        pytest.skip("there is no other region")
+    ledger = books.ledger()
+    ledger._copies.close()  # what happens now stays in the writer's region
+    held = ledger._calls.keyed(KEY)
+    assert held is not None
+    ledger.settle(held, tokens=Tokens(10, 2), micro_usd=90)
+    place = next(place for place in books.before if place[0] == REGIONS[0] and place[2] == f"call#{held.call_id}")
+    books._put(REGIONS[0], {**books.now()[place], "cost_micro_usd": 91})
+    assert all(finding.mended for finding in books.verify())
+    assert books.verify() == []
+    day = books.ledger().day_spend()
+    assert (day.held_micro_usd, day.micro_usd) == (books.right["day"].held_micro_usd, books.right["day"].micro_usd)
+    books.restore()
+
+
 def judge(books: Books, flip: Flip) -> None:
     """Flip a bit; read; verify and repair."""
     books.flip(flip)
