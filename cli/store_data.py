@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from .options import AsJson, By, Store, Why, print_json
 from .tables import print_table
 
 if TYPE_CHECKING:
+    from ..bedrock.money.books import CopiedBooks
     from ..dna.aws.regions import Regions
     from ..dna.aws.verifying.findings import Told
     from ..dna.aws.verifying.verification import Verification
@@ -50,7 +52,7 @@ def verify(
     with _bar() as told:
         report = check(regions, app=app, repair=repair, copy=copy, also=also, told=told)
     if as_json:
-        print_json({"intact": report.intact, **_plain(report)})
+        print_json({"intact": report.intact, **asdict(report)})
     else:
         _tell(report)
     if not report.intact:
@@ -92,31 +94,70 @@ def copy(
     app: OnlyApp = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the whole record of applications to another store; run again, it goes on where it stopped."""
-    from ..dna.copying import Side, Tables, copy_app
+    """Copy the record, the books and what the router learned to another store; run again, it goes on."""
     from ..errors import UsageError
-    from ..governance.audit import verify as audit
-    from ..governance.projections import project
 
     from_, to = _opened(source, existing=True), _opened(target, existing=False)
     if from_.database.path.resolve() == to.database.path.resolve():
         raise UsageError("the two stores are one.", hint="Name another store to copy to.")
-    tables = Tables(_prepare, project, lambda each, name: audit(each, name).problems)
-    one, other = Side(from_.store, from_.database), Side(to.store, to.database)
-    copied: list[Copied] = []
+    copied: list[_CopiedApp] = []
     for name in [app] if app else from_.store.apps():
         with _bar() as told:
-            copied.append(copy_app(one, other, name, tables=tables, told=told))
+            copied.append(_copied(from_, to, name, told))
     from_.store.close()
     to.store.close()
     if as_json:
-        print_json({"copied": copied})
+        print_json({"copied": [one.plain() for one in copied]})
         return
     print_table(
-        ["application", "events", "generations", "runs", "rows", "copied now"],
-        [[c.app, *map(str, (c.events, c.generations, c.runs, c.rows)), str(c.new)] for c in copied],
+        ["application", "events", "generations", "runs", "model calls", "cost", "families", "copied now"],
+        [one.cells() for one in copied],
     )
-    print("both records are equal and intact; model calls' money and what the router learned stay where they are")
+    print("both records are equal and intact, and all model calls are in both books")
+
+
+@dataclass(frozen=True, slots=True)
+class _CopiedApp:
+    """What was copied of an application: its record, its books, and the families that the router knows."""
+
+    record: Copied
+    books: CopiedBooks
+    families: int
+    learned: int
+
+    @property
+    def new(self) -> int:
+        return self.record.new + self.books.new + self.learned
+
+    def cells(self) -> list[str]:
+        from ..bedrock.money.caps import dollars
+
+        record, books = self.record, self.books
+        counts = record.events, record.generations, record.runs, books.calls
+        return [record.app, *map(str, counts), dollars(books.micro_usd), str(self.families), str(self.new)]
+
+    def plain(self) -> dict[str, object]:
+        from ..settings import MICRO
+
+        books = {"calls": self.books.calls, "cost_usd": self.books.micro_usd / MICRO, "families": self.families}
+        return {**asdict(self.record), **books, "new": self.new}
+
+
+def _copied(from_: OpenStore, to: OpenStore, app: str, told: Told) -> _CopiedApp:
+    from ..bedrock.money.books import copy_books
+    from ..clock import SystemClock
+    from ..dna.copying import Side, Tables, copy_app
+    from ..governance.audit import verify as audit
+    from ..governance.projections import project
+
+    clock = SystemClock()
+    tables = Tables(_prepare, project, lambda each, name: audit(each, name).problems)
+    one, other = Side(from_.store, from_.database), Side(to.store, to.database)
+    record = copy_app(one, other, app, tables=tables, told=told)
+    books = copy_books(from_.books(app=app, clock=clock), to.books(app=app, clock=clock), told=told)
+    knows = to.tracker(app=app, clock=clock)
+    families = from_.tracker(app=app, clock=clock).families()
+    return _CopiedApp(record, books, len(families), sum(map(knows.adopt, families)))
 
 
 def _prepare(database: Database) -> None:
@@ -149,12 +190,6 @@ def _tell(report: Verification) -> None:
     said = "intact" if report.intact else "NOT INTACT"
     looked = f"{report.items} items, {report.objects} objects, {report.runs} runs"
     print(f"{said}: {looked}; epoch {report.epoch}, written to in {report.writer}")
-
-
-def _plain(report: Verification) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(report)
 
 
 def _opened(url: str | None, *, existing: bool) -> OpenStore:

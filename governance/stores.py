@@ -20,6 +20,7 @@ from ..settings import Budget, Settings
 from .projections import project
 
 if TYPE_CHECKING:
+    from ..bedrock.money.books import Books
     from ..bedrock.money.ledger import Ledger
     from ..dna.aws.regions import Regions
 
@@ -49,6 +50,16 @@ class OpenStore:
 
             return DynamoLedger(self.regions, app=app, budget=budget, clock=clock, ids=ids)
         return SQLiteLedger(self.database, app=app, budget=budget, clock=clock, ids=ids)
+
+    def books(self, *, app: str, clock: Clock) -> Books:
+        """Return what that ledger has on record, to be moved."""
+        if self.regions is not None:
+            from ..bedrock.money.dynamo_books import DynamoBooks
+
+            return DynamoBooks(self.regions, app=app, clock=clock)
+        from ..bedrock.money.sqlite_books import SQLiteBooks
+
+        return SQLiteBooks(self.database, app)
 
     def tracker(self, *, app: str, clock: Clock) -> PerformanceTracker:
         """Return what the router learned, on all machines of an application."""

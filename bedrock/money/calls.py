@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,6 +37,8 @@ _COLUMNS = {
     "latency_ms": int,
     "error": str,
 }
+_OF_CALL = tuple(name for name in _COLUMNS if name != "app")
+_WHOLE = ", ".join(_OF_CALL)
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS calls_in_time ON calls (app, at)",
     "CREATE INDEX IF NOT EXISTS open_calls ON calls (app, expires_at) WHERE status = 'held'",
@@ -76,12 +78,31 @@ class Calls:
             for statement in _INDEXES:
                 tables.execute(statement)
 
-    def add(self, connection: sqlite3.Connection, call: dict[str, Any]) -> None:
+    def add(self, connection: sqlite3.Connection, call: Mapping[str, Any]) -> None:
         """Record a new call; what is not given is empty or zero."""
         blank = {name: "" if kind is str else 0 for name, kind in _COLUMNS.items()}
-        row = blank | {"app": self._app} | call
+        row = blank | {"app": self._app} | dict(call)
         places = ", ".join(f":{name}" for name in _COLUMNS)
         connection.execute(f"INSERT INTO calls ({', '.join(_COLUMNS)}) VALUES ({places})", row)  # noqa: S608  # our columns
+
+    def replace(self, connection: sqlite3.Connection, call: Mapping[str, Any]) -> None:
+        """Record a whole call, in place of what is known of it."""
+        connection.execute("DELETE FROM calls WHERE app = ? AND call_id = ?", [self._app, call["call_id"]])
+        self.add(connection, call)
+
+    def whole(self, connection: sqlite3.Connection, call_id: str) -> dict[str, Any] | None:
+        """Return the call with an id, with everything that is known of it."""
+        query = f"SELECT {_WHOLE} FROM calls WHERE app = ? AND call_id = ?"  # noqa: S608  # our columns
+        row = connection.execute(query, [self._app, call_id]).fetchone()
+        return None if row is None else dict(zip(_OF_CALL, row, strict=True))
+
+    def after(self, at: str, call_id: str, *, limit: int) -> list[dict[str, Any]]:
+        """Return the whole calls that follow a call, in the order of time and then of their ids."""
+        rows = self._database.rows(
+            f"SELECT {_WHOLE} FROM calls WHERE app = ? AND (at, call_id) > (?, ?) ORDER BY at, call_id LIMIT ?",  # noqa: S608  # our columns
+            [self._app, at, call_id, limit],
+        )
+        return [dict(zip(_OF_CALL, row, strict=True)) for row in rows]
 
     def named(self, connection: sqlite3.Connection, call_id: str) -> CallRecord | None:
         """Return the call with an id."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ...errors import UsageError
 from ..models.prices import Tokens
@@ -40,6 +40,9 @@ class Posting(NamedTuple):
     def amounts(self, *, calls: int) -> dict[str, int]:
         """Return by name what it adds to a balance, with what is taken of a cap, for so many calls more."""
         return {**self._asdict(), "taken": self.spent + self.held, "calls": calls}
+
+
+TOKENS = Posting._fields[-4:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,18 @@ def presumed(status: Status, reserved: int) -> Posting:
     if status == "void":
         return Posting(failed_calls=1)
     return Posting(spent=reserved, unconfirmed=reserved, failed_calls=1)
+
+
+def posting_of(call: Mapping[str, Any]) -> Posting:
+    """Return what a whole call, as it is on record, adds to each of its accounts."""
+    cost, status = call["cost_micro_usd"], call["status"]
+    used = (call[name] for name in TOKENS)
+    return Posting(cost, call["held_micro_usd"], cost if status in PRESUMED else 0, int(status in FAILED), *used)
+
+
+def surer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a call says more surely what it cost than the same call in other books."""
+    return Ending(one["status"]).tells_more_than(other["status"])
 
 
 def check_open(call: CallRecord, key: str, micro_usd: int) -> None:

@@ -13,7 +13,7 @@ from ...dna.aws.items import Item, Part, put_new, update
 from ...dna.aws.sums import summed
 from ...errors import StoreUnavailable
 from .caps import Account, reached, refusal, spend_exhausted, tell, thresholds
-from .closing import Posting
+from .closing import TOKENS, Posting
 from .ledger import Alarm, Spend
 from .partition import Partition
 
@@ -22,7 +22,6 @@ _ROUNDS = 16
 _KEPT = 1024
 """So many alarms are remembered at most."""
 _FAILED = "ConditionalCheckFailed"
-_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _NAMES = ("pk", "sk", "scope", "period")
 _Raised = tuple[str, str, str, int]
 
@@ -156,7 +155,7 @@ class DynamoAccounts:
     def spend(self, scope: str, period: str) -> Spend:
         """Return what an account has spent, holds included."""
         item = self._partition.get(account_key(scope, period)) or {}
-        counts = {name: item.get(name, 0) for name in ("calls", "failed_calls", *_TOKENS)}
+        counts = {name: item.get(name, 0) for name in ("calls", "failed_calls", *TOKENS)}
         return Spend(
             item.get("taken", 0),
             **counts,
@@ -183,8 +182,7 @@ class DynamoAccounts:
 
     def alarms(self) -> list[Alarm]:
         """Return the alarms, newest first."""
-        items = sorted(self._partition.query("alarm#"), key=lambda item: (item["at"], item["number"]), reverse=True)
-        return [Alarm(**{field.name: item[field.name] for field in fields(Alarm)}) for item in items]
+        return alarms_of(self._partition)[::-1]
 
     def _transact(self, parts: Sequence[Part], alarms: Sequence[Alarm]) -> None:
         region, stored = self._partition.region, [self._stored(alarm) for alarm in alarms]
@@ -194,14 +192,12 @@ class DynamoAccounts:
             self._copies.add(part.key.sk, part.item, written_in=region)
 
     def _is_new(self, alarm: Alarm) -> bool:
-        if _name(alarm) not in self._raised and self._partition.get(_alarm_key(alarm)) is not None:
+        if _name(alarm) not in self._raised and self._partition.get(alarm_key(asdict(alarm))) is not None:
             self._remember([alarm])
         return _name(alarm) not in self._raised
 
     def _stored(self, alarm: Alarm) -> Part:
-        # The number orders what one ledger raises within the same microsecond.
-        sk = _alarm_key(alarm)
-        return put_new(self._partition.name, sk, summed(sk, {**asdict(alarm), "number": next(self._numbers)}))
+        return put_new(self._partition.name, *alarm_item(alarm, next(self._numbers)))
 
     def _remember(self, alarms: Iterable[Alarm]) -> None:
         if len(self._raised) > _KEPT:
@@ -256,8 +252,16 @@ def _name(alarm: Alarm) -> _Raised:
     return (alarm.kind, alarm.scope, alarm.period, alarm.cap_micro_usd)
 
 
-def _alarm_key(alarm: Alarm) -> str:
-    return alarm_key(asdict(alarm))
+def alarms_of(partition: Partition) -> list[Alarm]:
+    """Return the alarms of some books, oldest first."""
+    items = sorted(partition.query("alarm#"), key=lambda item: (item["at"], item["number"]))
+    return [Alarm(**{field.name: item[field.name] for field in fields(Alarm)}) for item in items]
+
+
+def alarm_item(alarm: Alarm, number: int) -> tuple[str, Item]:
+    """Return the item of an alarm, behind its sort key; the number orders those of one microsecond."""
+    sk = alarm_key(asdict(alarm))
+    return sk, summed(sk, {**asdict(alarm), "number": number})
 
 
 def alarm_key(said: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...dna.aws.items import Item, Key, Part, put, put_new, update
 from ...dna.aws.sums import sum_of, summed
-from .closing import FAILED, PRESUMED, CallRecord, Ending, Posting, iso
+from .closing import FAILED, PRESUMED, TOKENS, CallRecord, Ending, Posting, iso
 from .ledger import Dimension, Group, Hold, Spend
 from .partition import Partition
 
@@ -33,8 +33,7 @@ _BLANK: Mapping[str, Any] = {
     "latency_ms": 0,
     "error": "",
 }
-_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-_OF_END = ("status", "error", "latency_ms", "held_micro_usd", "cost_micro_usd", *_TOKENS)
+_OF_END = ("status", "error", "latency_ms", "held_micro_usd", "cost_micro_usd", *TOKENS)
 _OF_OPEN = ("call_id", "run_id", "agent", "model", "day", "status", "reserved_micro_usd", "expires_at")
 
 
@@ -195,13 +194,6 @@ def _sums(item: Item) -> dict[str, str]:
     return {"sum": sum_of(item.get("sk", sk), said), "end_sum": sum_of(item.get("sk", sk), end)}
 
 
-def posting_of(item: Item) -> Posting:
-    """Return what the item of a call adds to each of its accounts."""
-    cost, status = item["cost_micro_usd"], item["status"]
-    tokens = (item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
-    return Posting(cost, item["held_micro_usd"], cost if status in PRESUMED else 0, int(status in FAILED), *tokens)
-
-
 def taken_over(pk: str, item: Item, known: Item | None) -> list[Part]:
     """Return the parts that put a call on record as another region has it, in place of what is known of it here."""
     key, opened = call_key(item["call_id"]), _open_key(item["expires_at"], item["call_id"])
@@ -231,8 +223,8 @@ def named_item(call: Item) -> tuple[str, Item]:
 def _spend(item: Item) -> Sequence[int]:
     """Return what a call adds to a spend, in the order of its fields."""
     held, cost, status = item["held_micro_usd"], item["cost_micro_usd"], item["status"]
-    tokens = (item[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
-    return (held + cost, 1, int(status in FAILED), *tokens, cost if status in PRESUMED else 0, held)
+    used = (item[name] for name in TOKENS)
+    return (held + cost, 1, int(status in FAILED), *used, cost if status in PRESUMED else 0, held)
 
 
 def call_key(call_id: str) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from heapq import merge
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from ...clock import Clock
@@ -19,10 +16,11 @@ from ...dna.aws.regions import Regions
 from ...dna.aws.sums import altered, summed
 from ...errors import StoreUnavailable
 from ...settings import Budget
+from .books import side_by_side
 from .caps import Account, accounts_of
-from .closing import Ending, Posting, iso
+from .closing import Posting, iso, posting_of, surer
 from .dynamo_accounts import moved
-from .dynamo_calls import call_key, posting_of, taken_over
+from .dynamo_calls import call_key, taken_over
 from .dynamo_sums import sound
 
 log = logging.getLogger(__name__)
@@ -89,7 +87,7 @@ class MoneyCopies:
             there = known[sk]
             if not _is_call(sk):
                 parts += [put_new(self._pk, sk, item)] if there is None else []
-            elif there is None or _surer(item, there):
+            elif there is None or surer(item, there):
                 parts += taken_over(self._pk, item, there)
                 change = posting_of(item).since(posting_of(there) if there else Posting())
                 amounts = change.amounts(calls=int(there is None))
@@ -115,12 +113,13 @@ class MoneyCopies:
         mark = (self._get(region, MARK) or {}).get("upto", "")
         upto = iso(self._clock.now() - _SKEW)
         lacking: dict[str, dict[str, Item]] = {region: {}, writer: {}}
-        for sk, mine, theirs in _pairs(self._calls(writer, mark), self._calls(region, mark)):
+        for call_id, mine, theirs in side_by_side(self._calls(writer, mark), self._calls(region, mark)):
+            sk = call_key(call_id)
             if mine is not None and mine["status"] == "held":
                 upto = min(upto, mine["at"])
-            if mine is not None and (theirs is None or _surer(mine, theirs)):
+            if mine is not None and (theirs is None or surer(mine, theirs)):
                 lacking[region][sk] = mine
-            elif theirs is not None and (mine is None or _surer(theirs, mine)):
+            elif theirs is not None and (mine is None or surer(theirs, mine)):
                 lacking[writer][sk] = theirs
             self._bring_all(lacking, at_least=AT_ONCE)
         for alarm in self._sound(writer, "alarm#"):
@@ -146,20 +145,6 @@ class MoneyCopies:
                 yield item
             else:
                 log.error("%s", altered(item, table.site).message)
-
-
-def _pairs(mine: Iterable[Item], theirs: Iterable[Item]) -> Iterator[tuple[str, Item | None, Item | None]]:
-    """Yield the items of two regions side by side, in the order of their sort keys, which both are in."""
-    named = merge(
-        ((item["sk"], 0, item) for item in mine), ((item["sk"], 1, item) for item in theirs), key=itemgetter(0, 1)
-    )
-    for sk, group in groupby(named, key=itemgetter(0)):
-        found = {side: item for _, side, item in group}
-        yield sk, found.get(0), found.get(1)
-
-
-def _surer(one: Item, other: Item) -> bool:
-    return Ending(one["status"]).tells_more_than(other["status"])
 
 
 def _is_call(sk: str) -> bool:

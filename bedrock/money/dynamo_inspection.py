@@ -13,10 +13,12 @@ from ...dna.aws.verifying.findings import Findings
 from ...dna.aws.verifying.summed import Look, SummedItems
 from ...settings import Budget
 from .caps import accounts_of
+from .closing import posting_of
 from .dynamo_accounts import account_key, alarm_key, with_check
-from .dynamo_calls import call_key, named_item, open_item, posting_of
+from .dynamo_calls import call_key, named_item, open_item
 from .dynamo_copies import MARK
 from .dynamo_sums import sound
+from .partition import money_of
 
 _FROM_CALLS = "the calls"
 
@@ -25,7 +27,7 @@ def books_of(place: CloudPlace) -> Look:
     """Return what verifies the books of a store's applications."""
 
     def look(app: str, table: Table, others: Sequence[Table], findings: Findings) -> None:
-        pk = f"{place.partition(app)}/money"
+        pk = money_of(place, app)
         _Books(pk, SummedItems(pk, table, others, findings, sound=sound)).inspect()
 
     return look

@@ -20,7 +20,7 @@ from .dynamo_copies import MoneyCopies
 from .dynamo_endings import UNREACHABLE, DynamoEndings
 from .dynamo_sums import sound
 from .ledger import HOLD_TTL_S, Alarm, Dimension, Group, Hold, Pressure, Spend
-from .partition import Partition
+from .partition import Partition, money_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class DynamoLedger:
         hold_ttl_s: float = HOLD_TTL_S,
     ) -> None:
         self.budget = budget
-        name = f"{regions.place.partition(app)}/money"
+        name = money_of(regions.place, app)
         partition = Partition(regions, name, sound=sound, clock=clock)
         self._copies = Copies(regions, MoneyCopies(regions, name, clock))
         self._calls = DynamoCalls(partition)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...clock import Clock
 from ...dna.aws.items import Item, Part
+from ...dna.aws.place import CloudPlace
 from ...dna.aws.regions import Regions
 from ...dna.aws.sums import altered
 from ...errors import StoreUnavailable
@@ -16,6 +17,11 @@ _CONTENDED_ROUNDS = 6
 """How often a transaction is sent that met others at the same items, each time as often as any call is tried."""
 _LONGEST_PAUSE_S = 0.5
 _FIRST_REST_S, _LONGEST_REST_S = 5.0, 60.0
+
+
+def money_of(place: CloudPlace, app: str) -> str:
+    """Return the partition key of an application's books."""
+    return f"{place.partition(app)}/money"
 
 
 class Partition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -16,7 +16,7 @@ from ...dna.aws.regions import Regions
 from ...dna.aws.sums import altered, summed, unaltered
 from ...errors import IntegrityError, StoreUnavailable, WriterFenced
 from ..money.partition import Partition
-from .performance import Evidence, Outcome, after_call, evidence_of, most_known
+from .performance import Evidence, Family, Outcome, after_call, evidence_of, most_known
 from .task import TaskContext
 
 log = logging.getLogger(__name__)
@@ -55,22 +55,25 @@ class DynamoPerformanceTracker:
             log.warning("family=<%s> model=<%s> | an outcome is dropped: %s", context.family, model_id, error.message)
 
     def _learn(self, family: str, model_id: str, outcome: Outcome) -> None:
+        now = self._clock.now().astimezone(UTC).isoformat(timespec="seconds")
+        self._change(
+            family, lambda known: Family(family, after_call(known.models if known else {}, model_id, outcome), now)
+        )
+
+    def _change(self, family: str, change: Callable[[Family | None], Family | None]) -> bool:
+        """Change what is known of a family, and again where others were faster; whether there was anything to do."""
         key, writer = family_key(family), f"{self._draws.getrandbits(64):016x}"
         for _ in range(_ROUNDS):
-            item = self._partition.get(key) or {"version": 0, "models": {}, "writer": ""}
-            if item["writer"] == writer:
-                return  # it was written, and the answer lost
-            new = summed(
-                key,
-                {
-                    "family": family,
-                    "version": item["version"] + 1,
-                    "models": after_call(_evidence(item), model_id, outcome),
-                    "writer": writer,
-                    "updated": self._clock.now().astimezone(UTC).isoformat(timespec="seconds"),
-                },
-            )
-            name, known, region = self._partition.name, item["version"], self._partition.region
+            item = self._partition.get(key)
+            if item is not None and item["writer"] == writer:
+                return True  # it was written, and the answer lost
+            changed = change(None if item is None else _family(item))
+            if changed is None:
+                return False
+            known = 0 if item is None else item["version"]
+            said = {"family": family, "version": known + 1, "models": changed.models}
+            new = summed(key, {**said, "writer": writer, "updated": changed.updated})
+            name, region = self._partition.name, self._partition.region
             unchanged = put(name, key, new, condition="#version = :known", known=known) if known else None
             try:
                 self._partition.transact([unchanged or put_new(name, key, new)])
@@ -78,7 +81,7 @@ class DynamoPerformanceTracker:
                 self._partition.pause()
             else:
                 self._copies.add(key, new, written_in=region)
-                return
+                return True
         raise StoreUnavailable(f"what is known of {family} changes faster than it can be read.")
 
     def snapshot(self) -> dict[str, dict[str, Evidence]]:
@@ -90,6 +93,14 @@ class DynamoPerformanceTracker:
             return self._known
         self._known = most_known({item["family"]: _evidence(item) for item in items})
         return self._known
+
+    def families(self) -> list[Family]:
+        """Return all that was learned; see `PerformanceTracker.families`."""
+        return list(map(_family, self._partition.query("family#")))
+
+    def adopt(self, family: Family) -> bool:
+        """Take over what is known of a family elsewhere; see `PerformanceTracker.adopt`."""
+        return self._change(family.name, lambda known: None if known and known.updated >= family.updated else family)
 
 
 class _Families:
@@ -124,6 +135,10 @@ class _Families:
 def family_key(family: str) -> str:
     """Return the sort key of a family."""
     return f"family#{family}"
+
+
+def _family(item: Mapping[str, Any]) -> Family:
+    return Family(item["family"], _evidence(item), item["updated"])
 
 
 def _evidence(item: Mapping[str, Any]) -> dict[str, Evidence]:

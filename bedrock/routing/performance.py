@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -37,6 +38,21 @@ class Evidence(TypedDict):
     successes: float
     latency_ms: float
     micro_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """All that was learned of one family of tasks.
+
+    Args:
+        name: The family.
+        models: Evidence by model.
+        updated: When the last of it was added, ISO 8601 in UTC.
+    """
+
+    name: str
+    models: Mapping[str, Evidence]
+    updated: str
 
 
 RoutingState = Mapping[str, Mapping[str, Evidence]]
@@ -160,6 +176,23 @@ class PerformanceTracker(Protocol):
         """
         ...
 
+    def families(self) -> list[Family]:
+        """Return all that was learned.
+
+        Raises:
+            StoreError: It cannot be read.
+            IntegrityError: It was altered.
+        """
+        ...
+
+    def adopt(self, family: Family) -> bool:
+        """Take over what another tracker knows of a family, unless what is known here is as new; whether it did.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        ...
+
 
 class ModelPerformanceTracker:
     """Keeps what was learned in the application's file, where all its processes add to it.
@@ -199,14 +232,18 @@ class ModelPerformanceTracker:
                 f"SELECT model, {_COLUMNS} FROM model_performance WHERE app = ? AND family = ?",  # noqa: S608  # ours
                 [self._app, context.family],
             ).fetchall()
-            family = after_call({model: evidence_of(sums) for model, *sums in known}, model_id, outcome)
-            connection.execute(
-                "DELETE FROM model_performance WHERE app = ? AND family = ?", [self._app, context.family]
-            )
-            connection.executemany(
-                "INSERT INTO model_performance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [[self._app, context.family, model, *evidence.values(), now] for model, evidence in family.items()],
-            )
+            models = after_call({model: evidence_of(sums) for model, *sums in known}, model_id, outcome)
+            self._put(connection, Family(context.family, models, now))
+
+    def _put(self, connection: sqlite3.Connection, family: Family) -> None:
+        connection.execute("DELETE FROM model_performance WHERE app = ? AND family = ?", [self._app, family.name])
+        connection.executemany(
+            "INSERT INTO model_performance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                [self._app, family.name, model, *evidence.values(), family.updated]
+                for model, evidence in family.models.items()
+            ],
+        )
 
     def snapshot(self) -> dict[str, dict[str, Evidence]]:
         """Return what was learned; see `PerformanceTracker.snapshot`."""
@@ -217,6 +254,26 @@ class ModelPerformanceTracker:
         ):
             state.setdefault(family, {})[model] = evidence_of(sums)
         return most_known(state)
+
+    def families(self) -> list[Family]:
+        """Return all that was learned; see `PerformanceTracker.families`."""
+        found: dict[str, tuple[dict[str, Evidence], str]] = {}
+        for family, model, updated, *sums in self._database.rows(
+            f"SELECT family, model, updated, {_COLUMNS} FROM model_performance WHERE app = ? ORDER BY family, model",  # noqa: S608
+            [self._app],
+        ):
+            found.setdefault(family, ({}, updated))[0][model] = evidence_of(sums)
+        return [Family(name, models, updated) for name, (models, updated) in found.items()]
+
+    def adopt(self, family: Family) -> bool:
+        """Take over what is known of a family elsewhere; see `PerformanceTracker.adopt`."""
+        newest = "SELECT max(updated) FROM model_performance WHERE app = ? AND family = ?"
+        with self._database.transaction("store.pull") as connection:
+            [known] = connection.execute(newest, [self._app, family.name]).fetchone()
+            if known is not None and known >= family.updated:
+                return False
+            self._put(connection, family)
+        return True
 
 
 def most_known(state: Mapping[str, Mapping[str, Evidence]]) -> dict[str, dict[str, Evidence]]:

@@ -116,13 +116,15 @@ class Regions:
             ConditionFailed: The condition of a part did not hold; its reasons are in the order of the parts.
             WriterFenced: A later epoch has begun; nothing was written.
             StoreUnavailable: It is not known whether it was done.
+            IntegrityError: What the region says of its epoch was altered; nothing was written.
         """
         self.check()
+        guard = self.guard()
         try:
-            self.table().transact([*parts, self.guard()])
+            self.table().transact([*parts, guard])
         except ConditionFailed as failed:
             if failed.reasons and failed.reasons[-1] == "ConditionalCheckFailed":
-                raise self._fenced(self._newest()) from failed
+                raise self._refused(guard) from failed
             raise ConditionFailed(failed.reasons[:-1]) from failed
 
     def check(self) -> None:
@@ -241,6 +243,17 @@ class Regions:
                 hint="`bedrock-evolution store verify` tells more, and mends what it can with --repair.",
             )
         return Epoch(number, str(writer))
+
+    def _refused(self, guard: Part) -> WriterFenced | IntegrityError:
+        """Return why an epoch was refused: a later one has begun, or else the item that says so was altered."""
+        number, newest = guard.values["epoch"], self._newest()
+        if newest.number > number:
+            return self._fenced(newest)
+        return IntegrityError(
+            f"the item {guard.key.sk} of {self.place.prefix} in {newest.region} was altered: it tells of another epoch"
+            f" than {number}, which is the last. Nothing was written.",
+            hint="`bedrock-evolution store verify --repair` mends it.",
+        )
 
     def _fenced(self, newest: Epoch) -> WriterFenced:
         return WriterFenced(

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from bedrock_evolution.bedrock.models.prices import Tokens
+from bedrock_evolution.bedrock.routing.performance import ModelPerformanceTracker, RoutingState
+from bedrock_evolution.bedrock.routing.task import TaskContext
+from bedrock_evolution.clock import RandomIds, SystemClock
+from bedrock_evolution.dna.database import Database
+from bedrock_evolution.governance.stores import open_store
+from bedrock_evolution.settings import Settings
 from tests.apps import APPS
 from tests.cli.conftest import Cli
+from tests.support.books import opened
 from tests.support.cloud import REGIONS, Cloud, cloud
 from tests.support.moto_server import moto_server
 
@@ -36,11 +44,23 @@ def there(cli: Cli, servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def moved(cli: Cli, there: Cloud) -> Cloud:
+def moved(cli: Cli, there: Cloud, tmp_path: Path) -> Cloud:
     """Run an application on a file, and copy it into the cloud."""
     assert cli("run", CLIMBER, "--store", FILE, "--generations", "3", "--seed", "1", "--json").code == 0
+    pay(tmp_path / "a.db")
     assert cli("store", "copy", FILE, there.url).code == 0
     return there
+
+
+def pay(file: Path) -> None:
+    """Make a model call, and let the router learn from it."""
+    clock = SystemClock()
+    ledger = opened(file, clock, app="climber")
+    for micro_usd in (300_000, 200_000):
+        hold = ledger.reserve(run_id="run", agent="advisor", model="model", micro_usd=micro_usd)
+    ledger.settle(hold, tokens=Tokens(100, 10), micro_usd=12_345)
+    learned = ModelPerformanceTracker(Database(file), app="climber", clock=clock)
+    learned.record(TaskContext("advisor/5", "reasoning", 0.55, 1, 1), "m", success=True, latency_ms=9, micro_usd=12_345)
 
 
 def another_machine(folder: Path) -> None:
@@ -61,6 +81,17 @@ def test_a_store_moves_into_the_cloud_and_out_again(cli: Cli, moved: Cloud, tmp_
     assert cli("audit", "replay", run, "--store", BACK).code == 0
     [copied] = cli("store", "copy", FILE, moved.url, "--json").json["copied"]
     assert (copied["app"], copied["new"], copied["runs"]) == ("climber", 0, 1)
+    assert (copied["calls"], copied["cost_usd"], copied["families"]) == (2, 0.312345, 1)
+    spent = [cli("costs", "--by", "agent", "--store", store, "--json").json for store in (FILE, moved.url, BACK)]
+    assert spent[0]["spend"] == spent[1]["spend"] == spent[2]["spend"]
+    knows = [learned_in(Settings(store=store)) for store in (FILE, moved.url, BACK)]
+    assert knows[0] == knows[1] == knows[2] != {}
+
+
+def learned_in(settings: Settings) -> RoutingState:
+    """Return what the router knows in a store."""
+    clock = SystemClock()
+    return open_store(settings, clock=clock, ids=RandomIds()).tracker(app="climber", clock=clock).snapshot()
 
 
 def test_another_record_is_not_written_over(cli: Cli) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from bedrock_evolution.dna.aws.record import dna_sk, event_sk
 from bedrock_evolution.dna.aws.regions import CONTROL, GUARDS
 from bedrock_evolution.dna.aws.verifying.verification import Verification, verify
 from bedrock_evolution.dna.cloud import CloudDNAStore
-from bedrock_evolution.errors import UsageError
+from bedrock_evolution.errors import IntegrityError, UsageError
 from bedrock_evolution.fitness.journal import Journal
 from tests.dna.store_contract import APP, child, first
 from tests.dna.test_cloud_flips import RUN, draft, stocked, stored
@@ -230,6 +232,25 @@ def test_a_region_that_was_not_told_of_a_promotion_is_told(both: Cloud) -> None:
     }
     assert look(both, repair=True).findings == ()
     assert look(both).intact
+
+
+@pytest.mark.slow
+def test_an_altered_epoch_is_named_by_whoever_writes_and_mended(there: Cloud, tmp_path: Path) -> None:
+    class Third(random.Random):
+        def choice(self, among: Any) -> Any:
+            return among[3]
+
+    item = {"pk": {"S": there.place.prefix}, "sk": {"S": GUARDS[3]}, "epoch": {"N": "7"}, "region": {"S": HOME}}
+    with closing(opened(there, tmp_path / "m.db")) as store:
+        store.regions.clients.draws = Third()
+        there.client("dynamodb").put_item(TableName=there.site().table, Item=item)
+        with pytest.raises(IntegrityError, match=f"the item {GUARDS[3]} of prod in {HOME} was altered"):
+            store.append(draft("trialled", "late"))
+        assert store.queue().waiting == 1
+        assert look(there, repair=True).findings == ()
+        store.sync.drain()
+        assert store.queue().waiting == 0
+    assert look(there).intact
 
 
 @pytest.mark.slow

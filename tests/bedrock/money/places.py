@@ -10,9 +10,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+from bedrock_evolution.bedrock.money.books import Books
+from bedrock_evolution.bedrock.money.dynamo_books import DynamoBooks
 from bedrock_evolution.bedrock.money.dynamo_ledger import DynamoLedger
 from bedrock_evolution.bedrock.money.ledger import HOLD_TTL_S, Ledger
-from bedrock_evolution.clock import Clock, IdSource, RandomIds
+from bedrock_evolution.bedrock.money.sqlite_books import SQLiteBooks
+from bedrock_evolution.clock import Clock, IdSource, RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients
 from bedrock_evolution.dna.aws.place import CloudPlace, Site
 from bedrock_evolution.dna.aws.regions import Regions
@@ -47,6 +50,10 @@ class Place(Protocol):
         """Return the calls on record."""
         ...
 
+    def books(self) -> Books:
+        """Return them as they are moved."""
+        ...
+
     def elsewhere(self) -> Place:
         """Return other books."""
         ...
@@ -74,6 +81,9 @@ class FilePlace:
     def calls(self) -> list[dict[str, Any]]:
         names = [row[1] for row in self.database.rows("PRAGMA table_info(calls)")]
         return [dict(zip(names, row, strict=True)) for row in self.database.rows("SELECT * FROM calls")]
+
+    def books(self) -> Books:
+        return SQLiteBooks(Database(self.path), APP)
 
     def elsewhere(self) -> FilePlace:
         return FilePlace(self.path.with_name("other.db"))
@@ -168,6 +178,10 @@ class TablePlace:
             {"app": APP, **{name: value for name, value in item.items() if name not in ("pk", "sk", "sum", "end_sum")}}
             for item in self.items("call#")
         ]
+
+    def books(self) -> Books:
+        clock = SystemClock()
+        return DynamoBooks(self.regions(clock), app=APP, clock=clock)
 
     def elsewhere(self) -> TablePlace:
         return TablePlace(self.url, self.clients)

@@ -27,6 +27,8 @@ from typing import Any
 import pytest
 
 from bedrock_evolution.bedrock.models.prices import Tokens
+from bedrock_evolution.bedrock.money.books import copy_books
+from bedrock_evolution.bedrock.money.dynamo_books import DynamoBooks
 from bedrock_evolution.bedrock.money.dynamo_copies import MoneyCopies
 from bedrock_evolution.bedrock.money.dynamo_ledger import DynamoLedger
 from bedrock_evolution.bedrock.money.ledger import Hold
@@ -38,7 +40,7 @@ from bedrock_evolution.dna.aws.place import CloudPlace
 from bedrock_evolution.dna.aws.regions import Regions
 from bedrock_evolution.errors import BudgetExhausted, StoreUnavailable
 from bedrock_evolution.settings import MICRO, Budget
-from tests.bedrock.money.places import TablePlace
+from tests.bedrock.money.places import FilePlace, TablePlace
 from tests.support.books import APP
 from tests.support.cloud import REGIONS, Cloud, cloud, session
 from tests.support.faulty_proxy import FaultyProxy
@@ -253,6 +255,27 @@ def test_whatever_order_copies_come_in_each_call_counts_once_at_its_surest(world
         if chance.random() < 0.2:
             assert world.books(OTHER).balances() == world.books(OTHER).added_up()
     assert world.books(OTHER).calls() == world.books(HOME).calls()
+
+
+def test_books_that_are_moved_here_are_in_both_regions_though_it_was_interrupted(world: World, tmp_path: Path) -> None:
+    source = FilePlace(tmp_path / "books.db")
+    spender = source.opened(world.clock, budget=Budget(daily_usd=0.006))
+    for number in range(30):
+        hold = spender.reserve(run_id="run", agent="advisor", model="model", micro_usd=300, key=f"key-{number}")
+        if number % 3:
+            spender.settle(hold, tokens=Tokens(3, 1), micro_usd=100)
+    one = world.machine()
+    target = DynamoBooks(one.regions, app=APP, clock=world.clock)
+    assert one.copied()  # compared, so who copies what is new does not look at these
+    one.roads[OTHER].down("dynamodb")
+    with pytest.raises(StoreUnavailable, match=OTHER):
+        copy_books(source.books(), target)
+    one.roads[OTHER].up()
+    assert copy_books(source.books(), target).new == 30
+    same_books(world)
+    assert world.books(HOME).balances() == source.balances()
+    assert one.ledger.alarms() == spender.alarms() != []
+    assert world.books(HOME).items("alarm#") == world.books(OTHER).items("alarm#")
 
 
 def test_the_router_knows_in_the_promoted_region_what_was_copied(world: World) -> None:

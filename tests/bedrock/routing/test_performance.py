@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -251,6 +252,24 @@ def test_applications_in_one_place_learn_apart(opened: Callable[..., Performance
     one, other = opened(), opened(app="other")
     one.record(context(), "a", success=True, latency_ms=1, micro_usd=1)
     assert other.snapshot() == {}
+
+
+def test_what_another_tracker_knows_is_taken_over_unless_something_newer_is_known(
+    opened: Callable[..., PerformanceTracker], tmp_path: Path
+):
+    source, target = tracker(tmp_path / "source.db"), opened()
+    for model in ("a", "b", "a"):
+        source.record(context(0.9), model, success=model == "a", latency_ms=3, micro_usd=2)
+    source.record(context(0.1), "a", success=True, latency_ms=3, micro_usd=2)
+    assert [target.adopt(family) for family in source.families()] == [True, True]
+    assert target.families() == source.families()
+    assert target.snapshot() == source.snapshot()
+    assert [target.adopt(family) for family in source.families()] == [False, False]
+    family = source.families()[0]
+    older, newer = (replace(family, models={}, updated=f"{year}{family.updated[4:]}") for year in (2001, 2999))
+    assert not target.adopt(older)
+    assert target.adopt(replace(newer, models={"c": family.models["a"]}))
+    assert set(target.snapshot()[family.name]) == {"c"}
 
 
 def test_a_snapshot_is_bounded_and_keeps_what_most_is_known_of(tmp_path: Path):
