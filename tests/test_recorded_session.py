@@ -210,6 +210,7 @@ def test_every_recorded_request_is_one_that_bedrock_takes() -> None:
 # -- requests depend on nothing but the run
 
 
+@pytest.mark.slow
 def test_recording_again_in_another_process_gives_the_same_files(fresh: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "42", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
     command = [sys.executable, "-m", "tests.record_sessions", str(tmp_path)]

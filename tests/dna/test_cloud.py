@@ -16,6 +16,8 @@ from tests.support.cloud import Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import MotoServer, moto_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MotoServer]:

@@ -20,6 +20,8 @@ from tests.support.cloud import REGIONS, Cloud, cloud, nothing, opened
 from tests.support.moto_server import MotoServer, moto_server
 from tests.support.permissions import Recorder
 
+pytestmark = pytest.mark.slow
+
 HEAD, OBJECT, TRANSACTION = ("dynamodb", "GetItem"), ("s3", "PutObject"), ("dynamodb", "TransactWriteItems")
 GENERATIONS = 300
 _ITEMS_AT_ONCE = 25

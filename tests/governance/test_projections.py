@@ -591,6 +591,7 @@ def in_the_cloud(tmp_path: Path, clock: FixedClock) -> Iterator[tuple[Machine, M
             machine.database.close()
 
 
+@pytest.mark.slow
 def test_machines_that_share_a_store_in_the_cloud_ask_answer_and_read_for_each_other(
     in_the_cloud: tuple[Machine, Machine], clock: FixedClock
 ) -> None:

@@ -202,7 +202,7 @@ def cloud_tracker(place: TablePlace, clients: Clients | None = None, *, app: str
     return DynamoPerformanceTracker(Regions(clients or place.clients, place.place, clock), app=app, clock=clock)
 
 
-@pytest.fixture(params=["file", "table"])
+@pytest.fixture(params=["file", pytest.param("table", marks=pytest.mark.slow)])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., PerformanceTracker]:
     """Opens a tracker on what is learned in a file, and in DynamoDB."""
     if request.param == "file":
@@ -329,6 +329,7 @@ def record(kept: PerformanceTracker, model: str = "a", *, success: bool = True) 
     kept.record(context(), model, success=success, latency_ms=10, micro_usd=1)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_file_learn_the_same(tmp_path: Path, place: TablePlace):
     file, table, chance = tracker(tmp_path / "evolution.db"), cloud_tracker(place), random.Random(5)
     for _ in range(20):
@@ -339,6 +340,7 @@ def test_a_table_and_a_file_learn_the_same(tmp_path: Path, place: TablePlace):
     assert table.snapshot() == file.snapshot()
 
 
+@pytest.mark.slow
 def test_machines_that_record_at_once_lose_nothing(place: TablePlace, proxy: FaultyProxy):
     start = threading.Barrier(3)
 
@@ -357,6 +359,7 @@ def test_machines_that_record_at_once_lose_nothing(place: TablePlace, proxy: Fau
     assert total == pytest.approx(MEMORY_CALLS * (1 - (1 - 1 / MEMORY_CALLS) ** 24), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_an_outcome_whose_answer_is_lost_counts_once(place: TablePlace, proxy: FaultyProxy):
     kept = cloud_tracker(place, wire(proxy))
     record(kept)
@@ -365,6 +368,7 @@ def test_an_outcome_whose_answer_is_lost_counts_once(place: TablePlace, proxy: F
     assert kept.snapshot()["advisor/5"]["a"]["calls"] == 1.995
 
 
+@pytest.mark.slow
 def test_an_outage_drops_outcomes_and_is_told_what_was_known(
     place: TablePlace, proxy: FaultyProxy, caplog: pytest.LogCaptureFixture
 ):

@@ -112,6 +112,7 @@ def test_names_of_keys_and_metrics_are_those_of_the_package() -> None:
     assert f'"cloudwatch:namespace": "{Settings().metrics_namespace}"' in conditions
 
 
+@pytest.mark.slow
 def test_what_the_operator_may_do_is_exactly_what_setting_up_takes(server: MotoServer) -> None:
     place = CloudPlace.parse(
         f"s3://operated/prod?table=operated&region={REGIONS[0]}&replica={REGIONS[1]}:operated-copy"
