@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol
 
 from ...dna.aws.verifying.findings import Told, nobody
 from ...errors import IntegrityError, UsageError
-from .closing import surer
+from .closing import OF_END, surer
 from .ledger import Alarm
 
 Call = Mapping[str, Any]
@@ -80,30 +80,51 @@ def copy_books(source: Books, target: Books, *, told: Told = nobody) -> CopiedBo
         UsageError: Another call of the target has the idempotency key of one that is copied.
         StoreUnavailable: A store cannot be reached; run it again later, it goes on.
     """
-    new, lacking = 0, _lacking(source, target)
-    while some := list(islice(lacking, _AT_ONCE)):
-        target.adopt(some)
-        new += len(some)
-        told("model calls", new, new)
+    new, last, lacking = 0, "", list[Call]()
+    for mine, theirs in _calls_of(source, target):
+        last = mine["call_id"]
+        if theirs is not None and _reserved(mine) != _reserved(theirs):
+            raise another_call(last)
+        if theirs is None or surer(mine, theirs):
+            lacking.append(mine)
+        if len(lacking) == _AT_ONCE:
+            new += _adopted(target, lacking)
+            told("model calls", new, new)
+    new += _adopted(target, lacking)
     target.adopt_alarms(source.alarms())
-    if (left := next(_lacking(source, target), None)) is not None:
-        raise IntegrityError(f"the call {left['call_id']} was copied, and the target does not have it.")
+    return _compared(source, target, last, new)
+
+
+def _reserved(call: Call) -> Call:
+    """Return what is known of a call before it ends."""
+    return {name: value for name, value in call.items() if name not in OF_END}
+
+
+def _adopted(target: Books, lacking: list[Call]) -> int:
+    target.adopt(lacking)
+    adopted = len(lacking)
+    lacking.clear()
+    return adopted
+
+
+def _compared(source: Books, target: Books, last: str, new: int) -> CopiedBooks:
+    """Return what was copied, up to a call: the source may have made others meanwhile."""
     calls = micro_usd = 0
-    for call in source.calls():
+    for mine, theirs in _calls_of(source, target):
+        if mine["call_id"] > last:
+            break
+        if theirs is None:
+            raise IntegrityError(f"the call {mine['call_id']} was copied, and the target does not have it.")
         calls += 1
-        micro_usd += call["cost_micro_usd"] + call["held_micro_usd"]
+        micro_usd += mine["cost_micro_usd"] + mine["held_micro_usd"]
     return CopiedBooks(calls, micro_usd, new)
 
 
-def _lacking(source: Books, target: Books) -> Iterator[Call]:
-    """Yield the calls that the target does not have, or knows less of."""
-    for call_id, mine, theirs in side_by_side(source.calls(), target.calls()):
-        if mine is None:
-            continue
-        if theirs is None or surer(mine, theirs):
-            yield mine
-        elif mine["status"] == theirs["status"] and mine != theirs:
-            raise another_call(call_id)
+def _calls_of(source: Books, target: Books) -> Iterator[tuple[Call, Call | None]]:
+    """Yield each call of the source, and what the target knows of it."""
+    for _, mine, theirs in side_by_side(source.calls(), target.calls()):
+        if mine is not None:
+            yield mine, theirs
 
 
 def side_by_side(mine: Iterable[Call], theirs: Iterable[Call]) -> Iterator[Pair]:

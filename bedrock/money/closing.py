@@ -43,6 +43,8 @@ class Posting(NamedTuple):
 
 
 TOKENS = Posting._fields[-4:]
+OF_END = ("status", "error", "latency_ms", "held_micro_usd", "cost_micro_usd", *TOKENS)
+"""What its end changes of a call on record."""
 
 
 @dataclass(frozen=True, slots=True)

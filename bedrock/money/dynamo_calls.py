@@ -15,7 +15,7 @@ from typing import Any
 
 from ...dna.aws.items import Item, Key, Part, put, put_new, update
 from ...dna.aws.sums import sum_of, summed
-from .closing import FAILED, PRESUMED, TOKENS, CallRecord, Ending, Posting, iso
+from .closing import FAILED, OF_END, PRESUMED, TOKENS, CallRecord, Ending, Posting, iso
 from .ledger import Dimension, Group, Hold, Spend
 from .partition import Partition
 
@@ -33,7 +33,6 @@ _BLANK: Mapping[str, Any] = {
     "latency_ms": 0,
     "error": "",
 }
-_OF_END = ("status", "error", "latency_ms", "held_micro_usd", "cost_micro_usd", *TOKENS)
 _OF_OPEN = ("call_id", "run_id", "agent", "model", "day", "status", "reserved_micro_usd", "expires_at")
 
 
@@ -190,7 +189,7 @@ def _sums(item: Item) -> dict[str, str]:
     """Return two sums, as who ends a call may know no more of it than its end."""
     sk = call_key(item.get("call_id", ""))
     said = {name: value for name, value in item.items() if name not in ("pk", "sk", "sum", "end_sum")}
-    end = {name: said.pop(name) for name in _OF_END if name in said}
+    end = {name: said.pop(name) for name in OF_END if name in said}
     return {"sum": sum_of(item.get("sk", sk), said), "end_sum": sum_of(item.get("sk", sk), end)}
 
 

@@ -163,6 +163,18 @@ def test_what_the_target_knows_more_surely_stays(ends: tuple[Make, Make]) -> Non
     assert there.day_spend().micro_usd == 10
 
 
+def test_a_call_that_expired_on_both_sides_is_still_the_same(ends: tuple[Make, Make]) -> None:
+    source, target = (make() for make in ends)
+    past = Past(source)
+    past.ledger.reserve(run_id="run", agent="advisor", model="model", micro_usd=1000)
+    copied(source, target)
+    past.ledger.give_up("run")
+    past.clock.moment += timedelta(hours=2)
+    target.opened(past.clock).reserve(run_id="other", agent="advisor", model="model", micro_usd=0)
+    assert copied(source, target).new == 0
+    assert target.balances() == target.added_up()
+
+
 def test_a_key_that_another_call_has_is_named(ends: tuple[Make, Make]) -> None:
     source, target = (make() for make in ends)
     ids = CountedIds()
