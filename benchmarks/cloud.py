@@ -26,8 +26,9 @@ from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients, Service
 from bedrock_evolution.dna.aws.items import Part, put
 from bedrock_evolution.dna.aws.place import CloudPlace
-from bedrock_evolution.dna.aws.record import Head, Record, Snapshot, StoredEvent, key_sk
+from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.aws.regions import Regions
+from bedrock_evolution.dna.aws.stored import Head, Snapshot, StoredEvent, key_sk
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.events import GENESIS, EventDraft, EvolutionEvent

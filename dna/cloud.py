@@ -13,10 +13,11 @@ from typing import TypeVar
 from ..clock import Clock, IdSource
 from ..errors import StoreUnavailable, WriterFenced
 from .aws.calls import ConditionFailed
-from .aws.record import Batch, Head, Record, Snapshot, StoredEvent
+from .aws.record import Record
 from .aws.regions import Regions
 from .aws.replication import Replication
 from .aws.sealing.anchor import SEAL_AFTER, CloudAnchor
+from .aws.stored import Batch, Head, Snapshot, StoredEvent
 from .database import Database
 from .events import EventDraft, EventRow, EvolutionEvent
 from .genome import SystemDNA

@@ -17,7 +17,8 @@ from typing import Any
 from ..errors import IntegrityError, UsageError
 from .aws.mending import Mender
 from .aws.objects import folders
-from .aws.record import Batch, Head, Record, Snapshot, StoredEvent, day_of
+from .aws.record import Record
+from .aws.stored import Batch, Head, Snapshot, StoredEvent, day_of
 from .aws.verifying.findings import Told, nobody
 from .cloud import CloudDNAStore
 from .database import Database

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from ..errors import IntegrityError, StoreUnavailable
 from .aws.mending import Mender
-from .aws.record import Head, Record, Snapshot, StoredEvent
+from .aws.record import Record
+from .aws.stored import Head, Snapshot, StoredEvent
 from .working_copy import WorkingCopy
 
 _PAGE = 200

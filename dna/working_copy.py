@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .aws.record import Batch, Head, Segment, Snapshot, StoredEvent, day_of
+from .aws.stored import Batch, Head, Segment, Snapshot, StoredEvent, day_of
 from .database import Database
 from .events import GENESIS, EventDraft, EvolutionEvent
 from .shipping import Packed, Shipping

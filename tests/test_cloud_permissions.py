@@ -22,9 +22,10 @@ from bedrock_evolution.bedrock.money.ledger import Hold
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients
-from bedrock_evolution.dna.aws.record import Record, event_sk
+from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.aws.setup.blueprint import Blueprint
 from bedrock_evolution.dna.aws.setup.cloud_setup import CloudSetup
+from bedrock_evolution.dna.aws.stored import event_sk
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import StoreError

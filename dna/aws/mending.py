@@ -18,7 +18,8 @@ from ..genome import SystemDNA
 from ..sqlite import write_dna
 from .items import Part
 from .objects import older
-from .record import VERIFY, Record, Segment, Snapshot, StoredEvent, StoredSegment, day_of, sound
+from .record import Record
+from .stored import VERIFY, Segment, Snapshot, StoredEvent, StoredSegment, day_of, sound
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from ...clock import Clock
 from ...errors import StoreUnavailable
 from ..retrying import Retrying
 from .calls import ConditionFailed
-from .record import Batch, Head, Record, Segment
+from .record import Record
 from .regions import Regions
+from .stored import Batch, Head, Segment
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ import pytest
 
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients
-from bedrock_evolution.dna.aws.record import Record, Snapshot
+from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.aws.regions import Regions
+from bedrock_evolution.dna.aws.stored import Snapshot
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.sqlite import write_dna

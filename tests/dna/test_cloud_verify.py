@@ -14,8 +14,8 @@ import pytest
 
 from bedrock_evolution.clock import SystemClock
 from bedrock_evolution.dna.aws.promotion import promote
-from bedrock_evolution.dna.aws.record import dna_sk, event_sk
 from bedrock_evolution.dna.aws.regions import CONTROL, GUARDS
+from bedrock_evolution.dna.aws.stored import dna_sk, event_sk
 from bedrock_evolution.dna.aws.verifying.verification import Verification, verify
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.errors import IntegrityError, UsageError

@@ -13,9 +13,9 @@ import boto3
 from bedrock_evolution.clock import Clock, RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import ATTEMPTS, Clients
 from bedrock_evolution.dna.aws.place import CloudPlace, Site
-from bedrock_evolution.dna.aws.record import dna_sk
 from bedrock_evolution.dna.aws.regions import Regions
 from bedrock_evolution.dna.aws.setup.blueprint import signing_alias
+from bedrock_evolution.dna.aws.stored import dna_sk
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.database import Database
 from bedrock_evolution.dna.events import EvolutionEvent

@@ -6,8 +6,9 @@ import json
 
 from ...working_copy import MAKES_DNA
 from ..mending import Mender
-from ..record import Batch, Head, Record, Snapshot, StoredEvent
+from ..record import Record
 from ..regions import Regions
+from ..stored import Batch, Head, Snapshot, StoredEvent
 
 _EVENTS_AT_ONCE = 20
 

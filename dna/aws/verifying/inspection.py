@@ -16,9 +16,9 @@ from ..items import Item, Key, Part, put
 from ..mending import Mender, event_of, wrong_with
 from ..objects import names
 from ..place import CloudPlace
-from ..record import (
+from ..record import Record
+from ..stored import (
     Head,
-    Record,
     Snapshot,
     StoredEvent,
     day_of,

@@ -11,7 +11,8 @@ from ....errors import IntegrityError
 from ..items import Item, Key, Part, put, update
 from ..mending import Mender
 from ..objects import names
-from ..record import Record, Segment, StoredSegment, owned, owner_in, owner_item, segment_sk, stored_segment
+from ..record import Record
+from ..stored import Segment, StoredSegment, owned, owner_in, owner_item, segment_sk, stored_segment
 from .findings import Findings, item_name, object_name
 
 _WINDOW = 32
