@@ -361,6 +361,7 @@ class Evolution:
         """
         from .graph.replay import replay
 
+        self._read_run(run_id)
         return replay(self._database, run_id)
 
     def fork(self, run_id: str, *, at: int, alternative: Alternative) -> ForkReport:
@@ -377,6 +378,7 @@ class Evolution:
         """
         from .graph.fork import fork
 
+        self._read_run(run_id)
         return fork(self._database, run_id, at=at, alternative=alternative, application=self.application)
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
@@ -535,6 +537,14 @@ class Evolution:
             self._runner.compile()
             self._store.watch_runs()
             self._store.fetch_run(self.app, run_id)
+
+    def _read_run(self, run_id: str) -> None:
+        """Bring what another machine has of a run here, to look at it."""
+        if self._opened.regions is not None:
+            from .graph.run_tables import prepare_run_tables
+
+            prepare_run_tables(self._database)
+            self._store.read_run(self.app, run_id)
 
     def _check_same(self, record: RunRecord) -> None:
         if record.app != self.app:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import App, AsJson, Store, chosen_app, open_store, print_json
+from .options import App, AsJson, Store, chosen_app, open_all, open_store, print_json
 from .tables import number, print_table
 
 if TYPE_CHECKING:
@@ -53,11 +53,23 @@ def replay(
 
     if at is None and (otherwise or application):
         raise UsageError("--with and --run are for forks.", hint="Give --at GENERATION: the first to do otherwise.")
-    database, _ = open_store(store)
+    database = _with_rows_of(run, store)
     if at is None:
         _replayed(database, run, as_json)
     else:
         _forked(database, run, at, otherwise or [], application, as_json)
+
+
+def _with_rows_of(run: str, store: str | None) -> Database:
+    """Return the file of a store, with what another machine has of a run."""
+    opened = open_all(store)
+    if opened.regions is not None:
+        from ..graph.run_tables import prepare_run_tables
+
+        prepare_run_tables(opened.database)
+        for app in opened.store.apps():
+            opened.store.read_run(app, run)
+    return opened.database
 
 
 def _replayed(database: Database, run: str, as_json: bool) -> None:

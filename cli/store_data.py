@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..dna.aws.verifying.findings import Told
     from ..dna.aws.verifying.verification import Verification
     from ..dna.copying import Copied
-    from ..dna.database import Database
     from ..governance.stores import OpenStore
 
 OnlyApp = Annotated[str | None, typer.Option("--app", help="Only this application.")]
@@ -149,27 +148,16 @@ def _copied(from_: OpenStore, to: OpenStore, app: str, told: Told) -> _CopiedApp
     from ..dna.copying import Side, Tables, copy_app
     from ..governance.audit import verify as audit
     from ..governance.projections import project
+    from ..graph.run_tables import prepare_run_tables
 
     clock = SystemClock()
-    tables = Tables(_prepare, project, lambda each, name: audit(each, name).problems)
+    tables = Tables(prepare_run_tables, project, lambda each, name: audit(each, name).problems)
     one, other = Side(from_.store, from_.database), Side(to.store, to.database)
     record = copy_app(one, other, app, tables=tables, told=told)
     books = copy_books(from_.books(app=app, clock=clock), to.books(app=app, clock=clock), told=told)
     knows = to.tracker(app=app, clock=clock)
     families = from_.tracker(app=app, clock=clock).families()
     return _CopiedApp(record, books, len(families), sum(map(knows.adopt, families)))
-
-
-def _prepare(database: Database) -> None:
-    """Make the tables that hold the rows of runs."""
-    from ..bedrock.recorded import RecordedCalls
-    from ..clock import SystemClock
-    from ..fitness.journal import Journal
-    from ..graph.checkpoints import open_checkpointer
-
-    Journal(database, SystemClock())
-    RecordedCalls(database)
-    open_checkpointer(database).conn.close()
 
 
 def _tell(report: Verification) -> None:

@@ -465,6 +465,23 @@ class CloudDNAStore(SQLiteDNAStore):
             self._shipping.fetch(connection, run_id)
         if owner != self.machine:
             self.regions.transact([record.take_over(app, run_id, self.machine)])
+        self._unpack(app, run_id, record)
+
+    def read_run(self, app: str, run_id: str) -> None:
+        """See `SQLiteDNAStore.read_run`: the machine that works on it is left alone.
+
+        Raises:
+            StoreUnavailable: The cloud cannot be reached, and nothing of the run is here.
+            IntegrityError: What is stored of it was altered.
+        """
+        self.refresh(app)
+        if self.sync.resting and self._shipping.knows(run_id):
+            return
+        record = self._writer
+        if record.owner(app, run_id) not in (None, self.machine):
+            self._unpack(app, run_id, record)
+
+    def _unpack(self, app: str, run_id: str, record: Record) -> None:
         segments = list(self._pulling.mender(record).segments(app, run_id))
         with self._database.transaction("store.pull") as connection:
             # What this machine did of it before, and could not send, is not what the run went on from.

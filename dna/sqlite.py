@@ -250,6 +250,14 @@ class SQLiteDNAStore:
             run_id: The run.
         """
 
+    def read_run(self, app: str, run_id: str) -> None:
+        """Bring what another machine has of a run here, to look at it: here, there is no other.
+
+        Args:
+            app: The application.
+            run_id: The run.
+        """
+
     def flush(self) -> None:
         """Send what waits to be sent: here, nothing ever does."""
 

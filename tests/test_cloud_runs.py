@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from bedrock_evolution import EvolutionResult, Settings
+from bedrock_evolution.errors import UnknownRun
 from bedrock_evolution.governance.audit import verify
 from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
+from bedrock_evolution.graph.replaying.alternatives import Alternative
 from tests.cloud_garden import CHECKOUT, GENERATIONS, PATIENCE_S, SEED, cloud_garden, ended, started
 from tests.garden import garden
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
@@ -66,6 +69,24 @@ def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
     assert evolution.audit().intact
     assert evolution.replay(result.run_id).identical
     evolution.close()
+
+
+def test_a_run_is_looked_at_from_another_machine_and_goes_on(there: Cloud, tmp_path: Path) -> None:
+    evolution = cloud_garden(tmp_path / "one", there.url)
+    stream = evolution.stream(GENERATIONS, seed=SEED)
+    run_id = next(item.run_id for item in stream if item.step == "trial")
+    other = cloud_garden(tmp_path / "two", there.url)
+    with pytest.raises(UnknownRun):
+        other.replay("run-unknown")
+    assert other.replay(run_id).identical
+    # It is still the first one's, and so is what it does afterwards.
+    *_, result = stream
+    assert isinstance(result, EvolutionResult)
+    assert result.status == "done"
+    assert other.replay(run_id).dna_checksum == result.dna_checksum
+    assert other.fork(run_id, at=2, alternative=Alternative(Settings(alpha=0.2))).outcomes
+    for each in (evolution, other):
+        each.close()
 
 
 def test_a_run_goes_on_while_the_cloud_is_away(

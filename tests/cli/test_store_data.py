@@ -70,6 +70,9 @@ def another_machine(folder: Path) -> None:
 
 def test_a_store_moves_into_the_cloud_and_out_again(cli: Cli, moved: Cloud, tmp_path: Path) -> None:
     another_machine(tmp_path)
+    [run] = {one["run_id"] for one in cli("audit", "export", "--store", FILE, "--json").json["events"]} - {None}
+    assert cli("audit", "replay", run, "--store", moved.url).out.startswith("identical")
+    another_machine(tmp_path)
     assert cli("store", "copy", moved.url, BACK, "--json").code == 0
     for store in (FILE, moved.url, BACK):
         assert cli("audit", "verify", "--store", store).code == 0
@@ -77,7 +80,6 @@ def test_a_store_moves_into_the_cloud_and_out_again(cli: Cli, moved: Cloud, tmp_
     assert told[0] == told[1] == told[2]
     exported = [cli("audit", "export", "--store", store, "--json").json["events"] for store in (FILE, BACK)]
     assert exported[0] == exported[1]
-    run = next(event["run_id"] for event in exported[0] if event["run_id"])
     assert cli("audit", "replay", run, "--store", BACK).code == 0
     [copied] = cli("store", "copy", FILE, moved.url, "--json").json["copied"]
     assert (copied["app"], copied["new"], copied["runs"]) == ("climber", 0, 1)
