@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..governance.approvals import Approval
     from ..governance.calibration import Calibration
 
+_SHOWN, _MOST = 20, 1000
+"""So many of this machine's runs are shown, and so many are known not to be another one's."""
+
 
 def status(app: App = None, store: Store = None, as_json: AsJson = False) -> None:
     """Show the live DNA, the runs, what waits for a person, how decisions held, and what is left alone or stopped."""
@@ -45,7 +48,7 @@ def _status(database: Database, store: SQLiteDNAStore, app: str, there: str) -> 
         "live": head and {"generation": head.generation, "checksum": head.checksum, "fitness": head.fitness},
         "live_outcomes": live and asdict(live),
         "safe_mode": safe and {"since": safe.since.isoformat(), "why": safe.why, "by": safe.actor},
-        "runs": [*_runs(database, app, there), *_elsewhere(database, store, app)],
+        "runs": _runs(database, store, app, there),
         "queue": store.queue(),
         "approvals": [asked.current(each) for each in asked.listed(app, pending_only=True)],
         "feedback": {"queued": FeedbackQueue(database, store, clock).count_queued(app)},
@@ -57,24 +60,23 @@ def _status(database: Database, store: SQLiteDNAStore, app: str, there: str) -> 
     }
 
 
-def _runs(database: Database, app: str, there: str) -> list[dict[str, Any]]:
+def _runs(database: Database, store: SQLiteDNAStore, app: str, there: str) -> list[dict[str, Any]]:
     from ..clock import SystemClock
     from ..fitness.journal import Journal
 
-    runs = [asdict(run) for run in Journal(database, SystemClock()).runs(app)]
-    for run in runs:
+    known = Journal(database, SystemClock()).runs(app, limit=_MOST)
+    stopped = {run.run_id for run in known[:_SHOWN] if run.status == "running" and not database.leased(run.run_id)}
+    elsewhere = {run_id for run_id in stopped if not store.works_on(app, run_id)}
+    found = [asdict(run) for run in known[:_SHOWN] if run.run_id not in elsewhere]
+    for run in found:
         # Nobody works on it: its process died without a word.
-        if run["status"] == "running" and not database.leased(run["run_id"]):
+        if run["run_id"] in stopped:
             run |= {"status": "died", "resume": f"bedrock-evolution run APP{there} --resume {run['run_id']}"}
-    return runs
+    return found + _elsewhere(store, app, {run.run_id for run in known} - elsewhere)
 
 
-def _elsewhere(database: Database, store: SQLiteDNAStore, app: str) -> list[dict[str, Any]]:
-    """Return the newest runs that only other machines worked on, as the record tells of them."""
-    from ..clock import SystemClock
-    from ..fitness.journal import Journal
-
-    here = {run.run_id for run in Journal(database, SystemClock()).runs(app, limit=1000)}
+def _elsewhere(store: SQLiteDNAStore, app: str, here: set[str]) -> list[dict[str, Any]]:
+    """Return the newest runs that other machines work on, as the record tells of them."""
     ends = {event.run_id: event.data["summary"] for event in reversed(store.recent(app, ["ended"], limit=100))}
     return [
         {
@@ -83,7 +85,7 @@ def _elsewhere(database: Database, store: SQLiteDNAStore, app: str) -> list[dict
             "status": ends.get(begun.run_id, {}).get("status", "elsewhere"),
             "summary": ends.get(begun.run_id, {}),
         }
-        for begun in store.recent(app, ["begun"], limit=20)
+        for begun in store.recent(app, ["begun"], limit=_SHOWN)
         if begun.run_id not in here
     ]
 

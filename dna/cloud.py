@@ -470,16 +470,23 @@ class CloudDNAStore(SQLiteDNAStore):
     def read_run(self, app: str, run_id: str) -> None:
         """See `SQLiteDNAStore.read_run`: the machine that works on it is left alone.
 
+        While the cloud cannot be reached, what is here is looked at.
+
         Raises:
-            StoreUnavailable: The cloud cannot be reached, and nothing of the run is here.
+            StoreUnavailable: The cloud was lost on the way, or this machine knows nothing of the application.
             IntegrityError: What is stored of it was altered.
         """
         self.refresh(app)
-        if self.sync.resting and self._shipping.knows(run_id):
-            return
-        record = self._writer
-        if record.owner(app, run_id) not in (None, self.machine):
-            self._unpack(app, run_id, record)
+        if not self.works_on(app, run_id):
+            self._unpack(app, run_id, self._writer)
+
+    def works_on(self, app: str, run_id: str) -> bool:
+        """See `SQLiteDNAStore.works_on`."""
+        try:
+            return self.sync.resting or self._writer.owner(app, run_id) in (None, self.machine)
+        except StoreUnavailable as error:
+            self.sync.failed(error)
+            return True
 
     def _unpack(self, app: str, run_id: str, record: Record) -> None:
         segments = list(self._pulling.mender(record).segments(app, run_id))

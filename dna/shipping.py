@@ -82,10 +82,6 @@ class Shipping:
             (app, run) for app, run in self._database.rows("SELECT app, run_id FROM runs JOIN shipped USING (run_id)")
         ]
 
-    def knows(self, run_id: str) -> bool:
-        """Whether there are rows of a run on this machine."""
-        return self._database.row("SELECT 1 FROM runs WHERE run_id = ?", [run_id]) is not None
-
     def last(self, run_id: str) -> int:
         """Return the number of a run's last segment that this machine sent or took over."""
         row = self._database.row("SELECT number FROM shipped WHERE run_id = ?", [run_id])

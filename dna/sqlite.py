@@ -258,6 +258,15 @@ class SQLiteDNAStore:
             run_id: The run.
         """
 
+    def works_on(self, app: str, run_id: str) -> bool:
+        """Whether a run is this machine's, as far as can be told: here, all are.
+
+        Args:
+            app: The application.
+            run_id: The run.
+        """
+        return True
+
     def flush(self) -> None:
         """Send what waits to be sent: here, nothing ever does."""
 

@@ -71,6 +71,20 @@ def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
     evolution.close()
 
 
+def status(there: Cloud, folder: Path) -> dict[str, Any]:
+    """Return what `status` says on a machine."""
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", "status", "--json"],
+            env=os.environ
+            | there.environment()
+            | {"BEDROCK_EVOLUTION_STORE": there.url, "BEDROCK_EVOLUTION_WORK_DIR": str(folder)},
+            capture_output=True,
+            check=True,
+        ).stdout
+    )
+
+
 def test_a_run_is_looked_at_from_another_machine_and_goes_on(there: Cloud, tmp_path: Path) -> None:
     evolution = cloud_garden(tmp_path / "one", there.url)
     stream = evolution.stream(GENERATIONS, seed=SEED)
@@ -79,10 +93,12 @@ def test_a_run_is_looked_at_from_another_machine_and_goes_on(there: Cloud, tmp_p
     with pytest.raises(UnknownRun):
         other.replay("run-unknown")
     assert other.replay(run_id).identical
+    assert status(there, tmp_path / "two")["runs"][0]["status"] == "elsewhere"
     # It is still the first one's, and so is what it does afterwards.
     *_, result = stream
     assert isinstance(result, EvolutionResult)
     assert result.status == "done"
+    assert status(there, tmp_path / "two")["runs"][0]["status"] == "done"
     assert other.replay(run_id).dna_checksum == result.dna_checksum
     assert other.fork(run_id, at=2, alternative=Alternative(Settings(alpha=0.2))).outcomes
     for each in (evolution, other):
