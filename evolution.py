@@ -427,7 +427,7 @@ class Evolution:
             self._services,
             # What a checkpoint refers to is sent before it.
             lambda: open_cloud_checkpointer(
-                self.settings.checkpoints, self._opened.clients, self._database, before_put=self._store.flush
+                self.settings.checkpoints, self._opened.clients, self._database, before_put=self._store.ready
             ),
         )
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from .results import EvolutionResult, Progress
 
+_TRIED = ("decide", "record")
+"""What follows the trials of a generation: what passed is decided on, and where nothing did that is put on record."""
+
 
 def watch(items: Iterator[Progress | EvolutionResult], *, show: bool) -> EvolutionResult:
     """Follow a run to its end.
@@ -33,7 +36,7 @@ def _follow(items: Iterator[Progress | EvolutionResult]) -> EvolutionResult | No
 
 def _written(items: Iterator[Progress | EvolutionResult]) -> Iterator[Progress | EvolutionResult]:
     for item in items:
-        if isinstance(item, Progress) and item.step == "decide":
+        if isinstance(item, Progress) and item.step in _TRIED:
             print(f"generation {item.generation}/{item.generations}: {told(item)}", file=sys.stderr, flush=True)
         yield item
 

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import boto3
 
-from ..bedrock.aws.credentials import bearer_token_set, credentials_found, signing_session
+from ..bedrock.aws.credentials import bearer_token_set, credentials_found, signing_session, store_session
 from ..bedrock.failures import Target
 from ..bedrock.models.catalog import Catalog
 from ..bedrock.models.prices import Tokens
+from ..clock import SystemClock
+from ..dna.aws.calls import Clients
+from ..dna.aws.place import SCHEME as CLOUD
+from ..dna.aws.place import CloudPlace
+from ..dna.aws.record import Record
+from ..dna.aws.regions import Regions
 from ..dna.database import SCHEME, Database
 from ..errors import EvolutionError, InvalidSetting
 from ..settings import AGENTS, MICRO, Settings
@@ -44,6 +50,9 @@ def _regions(settings: Settings) -> Check:
 
 
 def _store(settings: Settings) -> Check:
+    if settings.store.startswith(CLOUD):
+        [found] = answers([("store", partial(_cloud_store, settings))])
+        return found if isinstance(found, Check) else Check("store", True, found)
     path = Path(settings.store.removeprefix(SCHEME)).expanduser()
     if settings.store.startswith(SCHEME) and not path.exists():
         folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -55,6 +64,16 @@ def _store(settings: Settings) -> Check:
     except EvolutionError as error:
         return Check.failed("store", error)
     return Check("store", True, f"{settings.store} is ours, undamaged and writable")
+
+
+def _cloud_store(settings: Settings) -> str:
+    """Return what a store in the cloud says of itself; nothing is made, also no working copy."""
+    clients, place = Clients(partial(store_session, settings), settings.aws_endpoints), CloudPlace.parse(settings.store)
+    regions = Regions(clients, place, SystemClock())
+    number, region = regions.epoch()
+    apps = ", ".join(Record(regions.table(), place).apps()) or "nothing yet"
+    then = "`bedrock-evolution store doctor` compares how it is set up"
+    return f"{settings.store} is written to in {region}, in epoch {number}, and holds {apps}; {then}"
 
 
 def _credentials(settings: Settings) -> tuple[Check, boto3.Session | None]:

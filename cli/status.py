@@ -65,12 +65,12 @@ def _runs(database: Database, store: SQLiteDNAStore, app: str, there: str) -> li
     from ..fitness.journal import Journal
 
     known = Journal(database, SystemClock()).runs(app, limit=_MOST)
-    stopped = {run.run_id for run in known[:_SHOWN] if run.status == "running" and not database.leased(run.run_id)}
+    stopped = {run.run_id for run in known[:_SHOWN] if run.status != "done" and not database.leased(run.run_id)}
     elsewhere = {run_id for run_id in stopped if not store.works_on(app, run_id)}
     found = [asdict(run) for run in known[:_SHOWN] if run.run_id not in elsewhere]
     for run in found:
         # Nobody works on it: its process died without a word.
-        if run["run_id"] in stopped:
+        if run["status"] == "running" and run["run_id"] in stopped:
             run |= {"status": "died", "resume": f"bedrock-evolution run APP{there} --resume {run['run_id']}"}
     return found + _elsewhere(store, app, {run.run_id for run in known} - elsewhere)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..dna.aws.regions import Regions
     from ..dna.aws.verifying.findings import Told
     from ..dna.aws.verifying.verification import Verification
-    from ..dna.copying import Copied
+    from ..dna.copying import Copied, Tables
     from ..governance.stores import OpenStore
 
 OnlyApp = Annotated[str | None, typer.Option("--app", help="Only this application.")]
@@ -99,8 +99,11 @@ def copy(
     from_, to = _opened(source, existing=True), _opened(target, existing=False)
     if from_.database.path.resolve() == to.database.path.resolve():
         raise UsageError("the two stores are one.", hint="Name another store to copy to.")
+    apps = [app] if app else from_.store.apps()
     copied: list[_CopiedApp] = []
-    for name in [app] if app else from_.store.apps():
+    for name in apps:
+        _check(from_, to, name)
+    for name in apps:
         with _bar() as told:
             copied.append(_copied(from_, to, name, told))
     from_.store.close()
@@ -142,18 +145,30 @@ class _CopiedApp:
         return {**asdict(self.record), **books, "new": self.new}
 
 
-def _copied(from_: OpenStore, to: OpenStore, app: str, told: Told) -> _CopiedApp:
-    from ..bedrock.money.books import copy_books
-    from ..clock import SystemClock
-    from ..dna.copying import Side, Tables, copy_app
+def _check(from_: OpenStore, to: OpenStore, app: str) -> None:
+    """Refuse to copy anything where one of the applications cannot be copied."""
+    from ..dna.copying import Side, check_copy
+
+    check_copy(Side(from_.store, from_.database), Side(to.store, to.database), app, tables=_tables())
+
+
+def _tables() -> Tables:
+    from ..dna.copying import Tables
     from ..governance.audit import verify as audit
     from ..governance.projections import project
     from ..graph.run_tables import prepare_run_tables
 
+    return Tables(prepare_run_tables, project, lambda store, app: audit(store, app).problems)
+
+
+def _copied(from_: OpenStore, to: OpenStore, app: str, told: Told) -> _CopiedApp:
+    from ..bedrock.money.books import copy_books
+    from ..clock import SystemClock
+    from ..dna.copying import Side, copy_app
+
     clock = SystemClock()
-    tables = Tables(prepare_run_tables, project, lambda each, name: audit(each, name).problems)
     one, other = Side(from_.store, from_.database), Side(to.store, to.database)
-    record = copy_app(one, other, app, tables=tables, told=told)
+    record = copy_app(one, other, app, tables=_tables(), told=told)
     books = copy_books(from_.books(app=app, clock=clock), to.books(app=app, clock=clock), told=told)
     knows = to.tracker(app=app, clock=clock)
     families = from_.tracker(app=app, clock=clock).families()

@@ -193,12 +193,24 @@ class CloudDNAStore(SQLiteDNAStore):
         known = set(super().apps())
         if not self.sync.resting:
             try:
-                known.update(self._writer.apps())
+                known.update(self._reachable().apps())
             except StoreUnavailable as error:
+                self.regions.rest(self._writer.site.region)
+                known.update(self._apps_of_replicas())
                 if not known:
                     raise
                 self.sync.failed(error)
         return sorted(known)
+
+    def _apps_of_replicas(self) -> list[str]:
+        """Return what a replica holds, as the writer's region cannot be reached."""
+        for record in self._records.values():
+            try:
+                if record is not self._writer:
+                    return record.apps()
+            except StoreUnavailable:
+                continue
+        return []
 
     def refresh(self, app: str) -> None:
         """Take over what other machines stored; inside a transaction, and while the cloud is left alone, nothing.
@@ -213,21 +225,26 @@ class CloudDNAStore(SQLiteDNAStore):
             self._heed_promotion()
             if self._pull_unless_resting(app):
                 self._push_all()
+            self.sync.reached()
         except StoreUnavailable as error:
             if not self._pulled_from_replica(app) and not self._knows(app):
                 raise
             self.sync.failed(error)
 
     def _pull_unless_resting(self, app: str) -> bool:
-        writer = self._writer
-        region = writer.site.region
-        if self.regions.several and self.regions.resting(region):
-            raise StoreUnavailable(f"{region} could not be reached a moment ago.")
+        writer = self._reachable()
         try:
             return self._pulling.pull(app, writer)
         except StoreUnavailable:
-            self.regions.rest(region)
+            self.regions.rest(writer.site.region)
             raise
+
+    def _reachable(self) -> Record:
+        """Return the record in the writer's region, unless a replica has to do as that could not be reached."""
+        writer = self._writer
+        if self.regions.several and self.regions.resting(writer.site.region):
+            raise StoreUnavailable(f"{writer.site.region} could not be reached a moment ago.")
+        return writer
 
     def _heed_promotion(self) -> None:
         try:
@@ -413,7 +430,7 @@ class CloudDNAStore(SQLiteDNAStore):
         """Make what is queued fit what is stored by now.
 
         Raises:
-            WriterFenced: A run goes on at another machine; what this one queued of it is set aside.
+            WriterFenced: A run of this process goes on at another machine; what was queued of it is set aside.
         """
         lost = [run for run in batch.runs if self._writer.owner(batch.app, run) not in (None, self.machine)]
         for run in lost:
@@ -424,11 +441,12 @@ class CloudDNAStore(SQLiteDNAStore):
                     last = self._writer.last_segment(batch.app, segment.run_id)
                     self._shipping.reached(connection, segment.run_id, last)
         self._pulling.pull(batch.app, self._writer)
-        if lost:
-            raise WriterFenced(
-                f"run {lost[0]} goes on at another machine; what this one did of it since then is set aside.",
-                hint="Let it go on there: `bedrock-evolution status` tells how it stands.",
-            )
+        for run in lost:
+            said = f"run {run} goes on at another machine; what this one did of it since then is set aside."
+            if run in self.sync.runs:
+                raise WriterFenced(said, hint="Let it go on there: `bedrock-evolution status` tells how it stands.")
+            # It was another process that did it: whoever sends what is queued is not at fault.
+            log.warning("%s", said)
 
     def _heeding(self, work: Callable[[], Result]) -> Result:
         """Do something, and again where another region is written to by now."""

@@ -99,15 +99,39 @@ def copy_app(source: Side, target: Side, app: str, *, tables: Tables, told: Told
         IntegrityError: The record of the source is not sound, or the copy is not the same.
         StoreUnavailable: A store cannot be reached; run it again later, it goes on.
     """
+    check_copy(source, target, app, tables=tables)
+    count = source.store.count(app)
+    try:
+        return _copied(source, target, app, tables, told)
+    except IntegrityError as error:
+        if source.store.count(app) == count:
+            raise
+        raise UsageError(
+            f"{app!r} was worked on in the source while it was copied.",
+            hint="Stop it, and repeat the copy: it goes on where it stopped.",
+        ) from error
+
+
+def check_copy(source: Side, target: Side, app: str, *, tables: Tables) -> None:
+    """Demand that what the target holds of an application is how the source's record begins.
+
+    Raises:
+        UsageError: It is another record, or the source has none.
+        StoreUnavailable: A store cannot be reached.
+    """
     for side in (source, target):
         tables.prepare(side.database)
         side.store.watch_runs()
         side.store.ready()
         side.store.refresh(app)
+    if not source.store.count(app):
+        raise UsageError(f"the store holds no application {app!r}.", hint="Name one with --app.")
+    _common(source, target, app)
+
+
+def _copied(source: Side, target: Side, app: str, tables: Tables, told: Told) -> Copied:
     with source.store.one_moment():
         count = source.store.count(app)
-        if not count:
-            raise UsageError(f"the store holds no application {app!r}.", hint="Name one with --app.")
         new = _copy_events(source, target, app, tables, told)
         runs = _runs(source, app)
         rows = 0

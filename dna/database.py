@@ -83,7 +83,8 @@ class Database:
         if not url.startswith(SCHEME) or not url.removeprefix(SCHEME).strip():
             raise StoreError(
                 f"unknown store URL {url!r}.",
-                hint="Use sqlite:///relative/path.db or sqlite:////absolute/path.db.",
+                hint="Use sqlite:///relative/path.db, sqlite:////absolute/path.db or"
+                " s3://BUCKET/PREFIX?table=TABLE&region=REGION.",
             )
         if ":memory:" in url:
             raise StoreError("a store in memory would be lost with the process.", hint="Name a file.")

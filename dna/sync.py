@@ -56,6 +56,8 @@ class StorageSync:
     """
 
     def __init__(self, database: Database, clock: Clock, draws: random.Random, deliver: Callable[[], None]) -> None:
+        self.runs: set[str] = set()
+        """Runs of which this process queued something: it works on them."""
         self._database = database
         self._clock = clock
         self._deliver = deliver
@@ -69,6 +71,8 @@ class StorageSync:
 
     def add(self, connection: sqlite3.Connection, app: str, key: str, run_id: str | None) -> None:
         """Queue an event in the transaction that stores it, and send it when that has ended."""
+        if run_id is not None:
+            self.runs.add(run_id)
         self.queue_again(connection, app, key, run_id)
         self._database.afterwards(self._drain_in_passing)
 
@@ -147,6 +151,11 @@ class StorageSync:
             with self._database.transaction("store.failed") as connection:
                 connection.execute("DELETE FROM outage")
             self._told = False
+
+    def reached(self) -> None:
+        """Note that the cloud could be read: where nothing waits, the failure that is on record is over."""
+        if self._told and self._database.row("SELECT 1 FROM outbox LIMIT 1") is None:
+            self.succeeded()
 
     def close(self) -> None:
         """Let the thread end; what waits stays queued."""

@@ -94,7 +94,7 @@ class EvolutionDynamoDBSaver(DynamoDBSaver):  # type: ignore[misc]
         place: The table and the bucket.
         clients: Make the calls; shared, so that nothing is to be closed here.
         database: The work file, which tells whoever watches.
-        before_put: Sends what the next checkpoint refers to.
+        before_put: Sends what the next checkpoint, or the next writes, refer to; raises where that cannot be sent.
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class EvolutionDynamoDBSaver(DynamoDBSaver):  # type: ignore[misc]
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a step wrote, before the checkpoint that takes it up."""
+        self._before_put()
         self._database.reached("checkpoint.writes", "before")
         super().put_writes(config, writes, task_id, task_path)
         self._database.reached("checkpoint.writes", "after")

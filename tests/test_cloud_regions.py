@@ -100,6 +100,7 @@ def test_reads_go_on_within_five_seconds_when_the_writers_region_is_lost(
         lose()
         for store in (known, opened(there, fresh, read_timeout_s=1.0)):
             began = time.monotonic()
+            assert store.apps() == [APP]
             assert store.head(APP) == line[-1]
             assert time.monotonic() - began < READS_GO_ON_WITHIN_S
             assert store.history(APP) == line[::-1]

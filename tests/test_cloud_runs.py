@@ -20,7 +20,7 @@ from bedrock_evolution.errors import UnknownRun
 from bedrock_evolution.governance.audit import verify
 from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
 from bedrock_evolution.graph.replaying.alternatives import Alternative
-from tests.cloud_garden import CHECKOUT, GENERATIONS, PATIENCE_S, SEED, cloud_garden, ended, started
+from tests.cloud_garden import CHECKOUT, GENERATIONS, PATIENCE_S, SEED, cloud_garden, ended, started, waiting
 from tests.garden import garden
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
@@ -105,6 +105,31 @@ def test_a_run_is_looked_at_from_another_machine_and_goes_on(there: Cloud, tmp_p
         each.close()
 
 
+def test_another_process_sends_what_a_lost_run_left_without_being_blamed_for_it(
+    there: Cloud, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    first = started(there, tmp_path / "one")
+    assert first.stdout
+    run_id = first.stdout.readline().strip()
+    proxy.down()
+    while not waiting(tmp_path / "one"):
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    proxy.up()
+    second = cloud_garden(tmp_path / "two", there.url)
+    second.resume(run_id, progress=False)
+    fresh = cloud_garden(tmp_path / "one", there.url)
+    fresh.feedback("keep it short", source="Ada")
+    assert fresh.store.queue().refused > 0
+    assert "feedback" in {event.kind for event in second.store.events("garden")}
+    assert fresh.replay(run_id).identical
+    runs = status(there, tmp_path / "one")["runs"]
+    assert [run["status"] for run in runs if run["run_id"] == run_id] == ["done"]
+    for each in (fresh, second):
+        each.close()
+
+
 def test_a_run_goes_on_while_the_cloud_is_away(
     there: Cloud, proxy: FaultyProxy, tmp_path: Path, on_a_file: dict[str, Any]
 ) -> None:
@@ -153,20 +178,42 @@ def test_a_killed_run_is_continued_on_a_machine_with_an_empty_disk(
     third.close()
 
 
-def test_a_killed_run_with_its_checkpoints_in_dynamodb_is_continued_on_an_empty_disk(
-    there: Cloud, tmp_path: Path, on_a_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def checkpoints(there: Cloud) -> str:
+    """Prepare a table and a bucket for checkpoints, and return their URL."""
     region, bucket = REGIONS[0], f"{there.site().bucket}-checkpoints"
     url = f"dynamodb://{bucket}?region={region}&bucket={bucket}&prefix=garden"
     there.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
     prepare_checkpoints(url, there.clients())
-    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", url)
+    return url
+
+
+def test_a_killed_run_with_its_checkpoints_in_dynamodb_is_continued_on_an_empty_disk(
+    there: Cloud, tmp_path: Path, on_a_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", checkpoints(there))
     first = started(there, tmp_path / "first")
     assert first.stdout
     run_id = first.stdout.readline().strip()
     time.sleep(1.0)
     first.kill()
     first.communicate()
+    found = ended(started(there, tmp_path / "second", run_id))
+    assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
+
+
+def test_no_checkpoint_is_ahead_of_the_records_that_could_not_be_sent(
+    there: Cloud, proxy: FaultyProxy, tmp_path: Path, on_a_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is away, and with it the rows of the run, while the table of its checkpoints can be reached."""
+    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", checkpoints(there))
+    first = started(there, tmp_path / "first")
+    assert first.stdout
+    run_id = first.stdout.readline().strip()
+    proxy.down("s3")
+    time.sleep(4.0)
+    first.kill()
+    first.communicate()
+    proxy.up()
     found = ended(started(there, tmp_path / "second", run_id))
     assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
 

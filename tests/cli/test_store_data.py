@@ -14,6 +14,10 @@ from bedrock_evolution.bedrock.routing.performance import ModelPerformanceTracke
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.database import Database
+from bedrock_evolution.dna.events import EventDraft
+from bedrock_evolution.dna.genes import number
+from bedrock_evolution.dna.genome import SystemDNA
+from bedrock_evolution.dna.sqlite import SQLiteDNAStore
 from bedrock_evolution.governance.stores import open_store
 from bedrock_evolution.settings import Settings
 from tests.apps import APPS
@@ -94,6 +98,29 @@ def learned_in(settings: Settings) -> RoutingState:
     """Return what the router knows in a store."""
     clock = SystemClock()
     return open_store(settings, clock=clock, ids=RandomIds()).tracker(app="climber", clock=clock).snapshot()
+
+
+def test_doctor_looks_at_a_store_in_the_cloud_and_makes_no_working_copy(
+    cli: Cli, moved: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_machine(tmp_path)
+    monkeypatch.setenv("BEDROCK_EVOLUTION_MODEL", "local")
+    answer = cli("doctor", "--store", moved.url, "--json")
+    assert answer.code == 0, answer.out
+    [store] = [check for check in answer.json["checks"] if check["name"] == "store"]
+    assert f"is written to in {HOME}, in epoch 1, and holds climber" in store["found"]
+    assert not (tmp_path / ".bedrock-evolution").exists()
+
+
+def test_nothing_is_copied_where_one_application_cannot_be(cli: Cli, tmp_path: Path) -> None:
+    for store, seed in ((FILE, "1"), (BACK, "2")):
+        assert cli("run", CLIMBER, "--store", store, "--generations", "1", "--seed", seed, "--json").code == 0
+    dna = SystemDNA.declare("another", {"x": number(0.5, low=0, high=1)})
+    draft = EventDraft(app="another", kind="declared", key="declared", at=SystemClock().now(), actor="rule")
+    SQLiteDNAStore(Database(tmp_path / "a.db")).commit(None, dna, draft)
+    answer = cli("store", "copy", FILE, BACK)
+    assert (answer.code, "nothing was changed" in answer.err) == (2, True)
+    assert SQLiteDNAStore(Database(tmp_path / "b.db")).apps() == ["climber"]
 
 
 def test_another_record_is_not_written_over(cli: Cli) -> None:

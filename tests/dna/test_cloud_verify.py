@@ -234,6 +234,37 @@ def test_a_region_that_was_not_told_of_a_promotion_is_told(both: Cloud) -> None:
     assert look(both).intact
 
 
+def deleted(there: Cloud, sk: str, *, for_good: bool) -> None:
+    """Delete an item of the record and its object: as a rule that can be undone."""
+    table, site, s3 = there.client("dynamodb"), there.site(), there.client("s3")
+    key = {"pk": {"S": there.place.partition(APP)}, "sk": {"S": sk}}
+    name = table.get_item(TableName=site.table, Key=key)["Item"]["object"]["S"]
+    table.delete_item(TableName=site.table, Key=key)
+    versions = s3.list_object_versions(Bucket=site.bucket, Prefix=name)["Versions"]
+    s3.delete_object(Bucket=site.bucket, Key=name)
+    for version in versions if for_good else ():
+        s3.delete_object(Bucket=site.bucket, Key=name, VersionId=version["VersionId"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sk", [event_sk(3), dna_sk(0)])
+def test_what_was_deleted_in_both_halves_comes_back_from_an_older_version(there: Cloud, sk: str) -> None:
+    deleted(there, sk, for_good=False)
+    assert any(f"item {sk} " in finding.what for finding in look(there).findings)
+    assert look(there, repair=True).findings == ()
+    assert look(there).intact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sk", [event_sk(3), dna_sk(0)])
+def test_what_is_lost_for_good_is_named_and_nothing_else(there: Cloud, sk: str) -> None:
+    deleted(there, sk, for_good=True)
+    report = look(there, repair=True)
+    assert [f.wrong for f in report.findings if f"item {sk} " in f.what] == ["is missing, and so is every copy"]
+    assert report.mended == ()
+    assert {f.what for f in look(there).findings} == {f.what for f in report.findings}
+
+
 @pytest.mark.slow
 def test_an_altered_epoch_is_named_by_whoever_writes_and_mended(there: Cloud, tmp_path: Path) -> None:
     class Third(random.Random):

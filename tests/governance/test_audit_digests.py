@@ -356,7 +356,7 @@ def test_another_applications_digests_say_nothing(there: Cloud, key: str, store:
 
 def test_without_the_public_key_nothing_is_confirmed(there: Cloud, store: SQLiteDNAStore) -> None:
     store.anchor = anchor(there, "00000000-0000-0000-0000-000000000000")
-    told = "the signatures cannot be checked: the public key of the digests is missing"
+    told = "the signatures cannot be checked: there is no KMS key as `audit_kms_key` names it"
     assert verify(store, APP).problems == (told,)
 
 

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 ALGORITHM = "RSASSA_PKCS1_V1_5_SHA_256"
 _LONGEST_BYTES = 4096
 _ARN = re.compile(r"(?P<start>arn:[^:]+:kms:)(?P<region>[^:]+)(?P<end>:[^:]*:(?P<name>.+))")
+_MISSING = "`bedrock-evolution store init` makes the key of a store; a key of your own is named by `audit_kms_key`."
 _HINT = "Name an asymmetric key with the usage SIGN_VERIFY and the specification RSA_2048 or longer."
 
 
@@ -94,7 +95,7 @@ class KmsSigner:
         found = self.public_key()
         if found is None:
             asked = ", ".join(region for region, _ in self._places)
-            raise StoreError(f"there is no KMS key {self.key} in {asked}.", hint=_HINT)
+            raise StoreError(f"there is no KMS key {self.key} in {asked}.", hint=_MISSING)
         return found
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class SealedRecord:
         self._problems: list[str] = []
         entries = list(digests.entries(app))
         if entries and public_key is None:
-            self._problems.append("the signatures cannot be checked: the public key of the digests is missing")
+            self._problems.append("the signatures cannot be checked: there is no KMS key as `audit_kms_key` names it")
         self._read(entries)
         self._look_beside({entry.object for entry in entries})
 

@@ -12,6 +12,8 @@ from ..calls import Clients, Missing, Service
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 300.0
+_KNOWN_S = 60.0
+"""So long at most what was made is not known everywhere."""
 _POLL_S = 2.0
 _BUSY: Final = frozenset({"OperationAborted", "ContinuousBackupsUnavailableException", "ResourceInUseException"})
 """What AWS says while it still works on the last change."""
@@ -67,7 +69,7 @@ class SetupCalls:
             StoreUnavailable: It is denied, or the service cannot be reached.
         """
         try:
-            return self.do(service, region, operation, what, **arguments)
+            return self._done(service, region, operation, what, **arguments)
         except Missing:
             return None
         except StoreError as error:
@@ -76,12 +78,25 @@ class SetupCalls:
             raise
 
     def do(self, service: Service, region: str, operation: str, what: str, **arguments: Any) -> dict[str, Any]:
-        """Call AWS, and again while it is busy with the last change.
+        """Call AWS, and again while it is busy with the last change, or does not know of it everywhere yet.
 
         Raises:
             StoreError: It was refused.
             StoreUnavailable: It is denied, or the service cannot be reached.
         """
+        deadline_s = self._clients.clock.monotonic_s() + _KNOWN_S
+        while True:
+            try:
+                return self._done(service, region, operation, what, **arguments)
+            except Missing as error:
+                if self._clients.clock.monotonic_s() > deadline_s:
+                    raise StoreError(
+                        f"{what} is not there for {service} in {region} ({operation}).",
+                        hint="What was made last may not be known everywhere yet: run it again.",
+                    ) from error
+            self._clients.clock.sleep(_POLL_S)
+
+    def _done(self, service: Service, region: str, operation: str, what: str, **arguments: Any) -> dict[str, Any]:
         deadline_s = self._clients.clock.monotonic_s() + _PATIENCE_S
         while True:
             try:

@@ -76,6 +76,8 @@ class Inspection:
         self._told = told
         self._ends = Head()
         """What the head says; what lies beyond it is not part of the record."""
+        self._day = ""
+        """Of the last event that was found."""
         self._keys: dict[str, int] = {}
         self._found_keys: dict[str, Item] = {}
         self._strays: list[Item] = []
@@ -126,7 +128,7 @@ class Inspection:
         if self._ends.generation > self.end.generation:
             self._fill_snapshots(self._ends.generation, self._ends.checksum)
         if self._ends.number > self.end.number and self._ends.hash != self.end.hash:
-            self._fill_events(self._ends.number, self._ends.hash)
+            self._fill_events(self._ends.number, self._ends.hash, self._day)
         return head
 
     # -- events
@@ -143,7 +145,8 @@ class Inspection:
                     if event.number > self._ends.number:
                         self._strays.append(item)
                         continue
-                    self._fill_events(event.number - 1, _previous(event, body))
+                    self._fill_events(event.number - 1, _previous(event, body), event.day)
+                    self.hashes += [""] * (event.number - 1 - len(self.hashes))
                 self._event(item, event, body)
             self._told(f"{self.app} in {self._site.region}", len(self.hashes), self._ends.number)
 
@@ -177,20 +180,27 @@ class Inspection:
 
     def _accept(self, event: StoredEvent) -> None:
         self.hashes.append(event.hash)
+        self._day = event.day
         self._keys[key_sk(event.key)] = event.number
         run_id = json.loads(event.document)["run_id"]
         if run_id:
             self.runs.add(str(run_id))
 
-    def _fill_events(self, upto: int, digest: str) -> None:
-        """Look for events whose items are missing, from the last one back: each names the hash of the one before it."""
+    def _fill_events(self, upto: int, digest: str, day: str) -> None:
+        """Look for events whose items are missing, from the last one back: each names the hash of the one before it.
+
+        Their objects may be listed. One that was deleted is not, but its name is known from its number, its hash, and
+        a day that is near.
+        """
         found: list[StoredEvent] = []
         while digest and upto - len(found) > len(self.hashes):
             number = upto - len(found)
-            event = self._mender.lost_event(self.app, number, digest, self._names().get(number, ()))
+            named = [self._object_of(number, digest, each) for each in {day, self._day} if each]
+            event = self._mender.lost_event(self.app, number, digest, [*self._names().get(number, ()), *named])
             if event is None:
                 break
             found.append(event)
+            day = event.day
             digest = str(json.loads(event.document)["previous"])
         first, last = len(self.hashes) + 1, upto - len(found)
         if first <= last:
@@ -202,6 +212,9 @@ class Inspection:
         for event in reversed(found):
             self._accept(event)
             self._missing(self.record.event_part(self.app, event), event.document)
+
+    def _object_of(self, number: int, digest: str, day: str) -> str:
+        return self.record.event_object(self.app, StoredEvent(number, "", "", digest, "", day))
 
     def _names(self) -> dict[int, list[str]]:
         """Return the names of the objects that are there, by the number of the event."""
@@ -228,6 +241,7 @@ class Inspection:
                         self._strays.append(item)
                         continue
                     self._fill_snapshots(dna.generation - 1, dna.parent or "")
+                    self.checksums += [""] * (dna.generation - len(self.checksums))
                 self._snapshot(item, dna, body)
 
     def _snapshot(self, item: Item, dna: Snapshot, body: bytes | None) -> None:
@@ -257,7 +271,9 @@ class Inspection:
         while checksum and upto - len(found) >= len(self.checksums):
             generation = upto - len(found)
             folder = f"{self._place.folder('dna', self.app)}/{generation:012d}-"
-            dna = self._mender.lost_snapshot(self.app, generation, checksum, list(names(self._table, folder)))
+            named = self.record.snapshot_object(self.app, Snapshot(generation, checksum, None, None, ""))
+            listed = [*names(self._table, folder), named]
+            dna = self._mender.lost_snapshot(self.app, generation, checksum, listed)
             if dna is None:
                 break
             found.append(dna)
