@@ -170,6 +170,7 @@ def test_an_alarm_is_raised_by_one_of_several_processes(
                 reserve(ledger, usd)
             except BudgetExhausted:
                 continue
+        clock.moment += timedelta(seconds=1)
     assert [alarm.kind for alarm in ledgers[0].alarms()] == ["exhausted", "measures"]
     assert [text.split()[0] for text in caplog.messages] == ["alarm=<measures>", "alarm=<exhausted>"]
 
