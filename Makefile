@@ -7,7 +7,7 @@ INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c
 # A strict editable install links single modules, so a new one needs a new install.
 MODULES := $(shell find . -name '*.py' -not -path './.venv*' -not -path './tests/*' -not -path './build/*' | sort)
 
-.PHONY: demo test test-fast lint types bench bench-peers cassettes clean
+.PHONY: demo test test-fast search lint types bench bench-peers cassettes clean
 
 demo: .venv/demo
 	@rm -f .bedrock-evolution/demo.db*
@@ -19,6 +19,10 @@ test: lint types
 
 test-fast: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# The property tests with examples that no earlier run had.
+search: .venv/dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=search
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import closing, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .graph.build import EvolutionGraph
     from .graph.replaying.alternatives import Alternative
     from .graph.replaying.reports import ForkReport, ReplayReport
+    from .graph.replaying.transitions import Checkpointer
     from .monitoring.metrics import Metrics
     from .running import Runner
 
@@ -362,7 +363,7 @@ class Evolution:
         from .graph.replay import replay
 
         self._read_run(run_id)
-        return replay(self._database, run_id)
+        return replay(self._database, run_id, self._checkpointer)
 
     def fork(self, run_id: str, *, at: int, alternative: Alternative) -> ForkReport:
         """Do a run again up to a generation and otherwise from there: what would have happened.
@@ -379,7 +380,14 @@ class Evolution:
         from .graph.fork import fork
 
         self._read_run(run_id)
-        return fork(self._database, run_id, at=at, alternative=alternative, application=self.application)
+        return fork(
+            self._database,
+            run_id,
+            at=at,
+            alternative=alternative,
+            application=self.application,
+            checkpointer=self._checkpointer,
+        )
 
     def answer(self, approval_id: str, verdict: Verdict, *, by: str, why: str = "") -> Approval:
         """Answer an approval; the run goes on when it is resumed.
@@ -419,16 +427,21 @@ class Evolution:
     def _runner(self) -> Runner:
         from .running import Runner
 
+        return Runner(self._services, self._checkpointer)
+
+    @property
+    def _checkpointer(self) -> Checkpointer | None:
+        """Opens the checkpoints, where they are not in the store's file."""
         if self.settings.checkpoints == "store":
-            return Runner(self._services)
+            return None
         from .graph.cloud_checkpoints import open_cloud_checkpointer
 
-        return Runner(
-            self._services,
-            # What a checkpoint refers to is sent before it.
-            lambda: open_cloud_checkpointer(
-                self.settings.checkpoints, self._opened.clients, self._database, before_put=self._store.ready
-            ),
+        return partial(
+            open_cloud_checkpointer,
+            self.settings.checkpoints,
+            self._opened.clients,
+            self._database,
+            before_put=self._store.ready,  # what a checkpoint refers to is sent before it
         )
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ from .tables import number, print_table
 if TYPE_CHECKING:
     from ..dna.database import Database
     from ..governance.audit import AuditReport
+    from ..governance.stores import OpenStore
+    from ..graph.replaying.transitions import Checkpointer
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify, replay or export the record.")
 
@@ -50,32 +53,40 @@ def replay(
 ) -> None:
     """Do a run again from its record, and compare; with --at and --with, show what would have happened otherwise."""
     from ..errors import UsageError
+    from ..settings import Settings
 
     if at is None and (otherwise or application):
         raise UsageError("--with and --run are for forks.", hint="Give --at GENERATION: the first to do otherwise.")
-    database = _with_rows_of(run, store)
-    if at is None:
-        _replayed(database, run, as_json)
-    else:
-        _forked(database, run, at, otherwise or [], application, as_json)
-
-
-def _with_rows_of(run: str, store: str | None) -> Database:
-    """Return the file of a store, with what another machine has of a run."""
     opened = open_all(store)
+    _bring_rows_of(run, opened)
+    checkpointer = _checkpointer(opened, Settings.load(store=store).checkpoints)
+    if at is None:
+        _replayed(opened.database, run, checkpointer, as_json)
+    else:
+        _forked(opened.database, run, at, otherwise or [], application, checkpointer, as_json)
+
+
+def _bring_rows_of(run: str, opened: OpenStore) -> None:
+    """Bring what another machine has of a run into the file of a store."""
     if opened.regions is not None:
         from ..graph.run_tables import prepare_run_tables
 
         prepare_run_tables(opened.database)
         for app in opened.store.apps():
             opened.store.read_run(app, run)
-    return opened.database
 
 
-def _replayed(database: Database, run: str, as_json: bool) -> None:
+def _checkpointer(opened: OpenStore, place: str) -> Checkpointer | None:
+    """Return what opens the checkpoints, where they are not in the file of the store."""
+    from ..graph.cloud_checkpoints import STORE, open_cloud_checkpointer
+
+    return partial(open_cloud_checkpointer, place, opened.clients, opened.database) if place != STORE else None
+
+
+def _replayed(database: Database, run: str, checkpointer: Checkpointer | None, as_json: bool) -> None:
     from ..graph.replay import replay as again
 
-    report = again(database, run)
+    report = again(database, run, checkpointer)
     if as_json:
         print_json({"identical": report.identical} | asdict(report))
     else:
@@ -89,7 +100,13 @@ def _replayed(database: Database, run: str, as_json: bool) -> None:
 
 
 def _forked(
-    database: Database, run: str, at: int, otherwise: list[str], application: str | None, as_json: bool
+    database: Database,
+    run: str,
+    at: int,
+    otherwise: list[str],
+    application: str | None,
+    checkpointer: Checkpointer | None,
+    as_json: bool,
 ) -> None:
     from ..clock import SystemClock
     from ..fitness.journal import Journal
@@ -99,7 +116,7 @@ def _forked(
     request = Journal(database, SystemClock()).run(run).request
     alternative = alternative_of(request, _pairs(otherwise))
     scoring = load_app(application).application if application else None
-    report = fork(database, run, at=at, alternative=alternative, application=scoring)
+    report = fork(database, run, at=at, alternative=alternative, application=scoring, checkpointer=checkpointer)
     if as_json:
         print_json(report)
         return

@@ -20,6 +20,7 @@ from ..dna.aws.record import Record
 from ..dna.aws.regions import Regions
 from ..dna.database import SCHEME, Database
 from ..errors import EvolutionError, InvalidSetting
+from ..graph.cloud_checkpoints import STORE, CheckpointPlace
 from ..settings import AGENTS, MICRO, Settings
 from .aws_checks import aws_checks
 from .check import Check, answers
@@ -37,6 +38,7 @@ def all_checks(store: str | None) -> list[Check]:
         Check("settings", True, f"{settings.candidates} candidates a generation, alpha {settings.alpha:g}"),
         _regions(settings),
         _store(settings),
+        *_endpoints(settings),
         *(_model(catalog, settings, model) for model in _models(settings)),
         credentials,
         *(aws_checks(settings, session, _targets(catalog, settings)) if session else []),
@@ -64,6 +66,29 @@ def _store(settings: Settings) -> Check:
     except EvolutionError as error:
         return Check.failed("store", error)
     return Check("store", True, f"{settings.store} is ours, undamaged and writable")
+
+
+def _endpoints(settings: Settings) -> list[Check]:
+    """Check that each endpoint is of a region that is called: a region that is misspelt would be called at AWS."""
+    try:
+        called = _called(settings)
+    except EvolutionError:
+        return []  # where the regions cannot be read, the run or the check of the store says so
+    unknown = sorted(set(settings.aws_endpoints) - called) if called else []
+    if not unknown:
+        return []
+    said = f"aws_endpoints names {', '.join(unknown)}, where nothing is kept"
+    return [Check("endpoints", False, said, f"Name one of {', '.join(sorted(called))}.")]
+
+
+def _called(settings: Settings) -> set[str]:
+    """Return the regions of the store, the checkpoints and the metrics."""
+    regions = {settings.home_region} if settings.metrics == "cloudwatch" else set()
+    if settings.checkpoints != STORE:
+        regions.add(CheckpointPlace.parse(settings.checkpoints).region)
+    if settings.store.startswith(CLOUD):
+        regions.update(site.region for site in CloudPlace.parse(settings.store).sites)
+    return regions
 
 
 def _cloud_store(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from .replaying.recorded_scores import Application
 from .replaying.recording import RunRecording, read_recording
 from .replaying.reports import ForkReport, Outcome
 from .replaying.scratch import Scratch
+from .replaying.transitions import Checkpointer
 
 __all__ = ["Alternative", "ForkReport", "Outcome", "alternative_of", "fork"]
 
@@ -24,7 +25,13 @@ _FORK = "fork"
 
 
 def fork(
-    database: Database, run_id: str, *, at: int, alternative: Alternative, application: Application | None = None
+    database: Database,
+    run_id: str,
+    *,
+    at: int,
+    alternative: Alternative,
+    application: Application | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> ForkReport:
     """Do a run again up to a generation, and from there on otherwise.
 
@@ -37,14 +44,16 @@ def fork(
         at: The first generation to do otherwise, from 1.
         alternative: What is otherwise.
         application: Scores what was never scored.
+        checkpointer: Opens the checkpoints of its steps, if they are not in the file.
 
     Raises:
         UnknownRun: There is no such run.
         UsageError: It has no such generation, or the application has other cases by now.
         ReplayDiverged: It cannot be replayed up to there.
         IntegrityError: An event, the DNA or the evaluations on record cannot be read.
+        StoreUnavailable: The checkpoints cannot be reached.
     """
-    recording = read_recording(database, run_id)
+    recording = read_recording(database, run_id, checkpointer)
     if application is not None and application.cases.fingerprint != recording.begun.data["cases"]:
         raise UsageError(f"the cases changed since run {run_id} began.", hint="Restore them, or fork a newer run.")
     forked = _Fork(recording, scratch := Scratch(recording, application), steps=_steps_before(recording, at))

@@ -28,7 +28,7 @@ from .replaying.final_comparison import compared_at_the_end
 from .replaying.recording import RunRecording, read_recording
 from .replaying.reports import ReplayReport
 from .replaying.scratch import Scratch
-from .replaying.transitions import Leg, Transition
+from .replaying.transitions import Checkpointer, Leg, Transition
 from .state import EvolutionState
 
 _STEPS_PER_GENERATION = 16
@@ -40,20 +40,22 @@ _OUTSIDE_MESSAGES = ("the executor ", "evaluations that timed out hold ", "the e
 """Incidents whose cause is not on record, by kind or by how their message begins: they are met where they were met."""
 
 
-def replay(database: Database, run_id: str) -> ReplayReport:
+def replay(database: Database, run_id: str, checkpointer: Checkpointer | None = None) -> ReplayReport:
     """Do a run again and compare it with its record.
 
     Args:
         database: The store that the run is on record in; nothing in it is changed.
         run_id: The run.
+        checkpointer: Opens the checkpoints of its steps, if they are not in the file.
 
     Raises:
         UnknownRun: There is no such run.
         UsageError: It is not on record how it began, or its steps are kept elsewhere.
         IntegrityError: An event, the DNA or the evaluations on record cannot be read.
+        StoreUnavailable: The checkpoints cannot be reached.
     """
     began = time.perf_counter()
-    recording = read_recording(database, run_id)
+    recording = read_recording(database, run_id, checkpointer)
     again, difference = _done_again(recording)
     scratch = again.scratch
     return ReplayReport(

@@ -71,11 +71,11 @@ def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
     evolution.close()
 
 
-def status(there: Cloud, folder: Path) -> dict[str, Any]:
-    """Return what `status` says on a machine."""
+def said(there: Cloud, folder: Path, *command: str) -> dict[str, Any]:
+    """Return what a command says on a machine."""
     return json.loads(
         subprocess.run(
-            [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", "status", "--json"],
+            [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", *command, "--json"],
             env=os.environ
             | there.environment()
             | {"BEDROCK_EVOLUTION_STORE": there.url, "BEDROCK_EVOLUTION_WORK_DIR": str(folder)},
@@ -93,12 +93,12 @@ def test_a_run_is_looked_at_from_another_machine_and_goes_on(there: Cloud, tmp_p
     with pytest.raises(UnknownRun):
         other.replay("run-unknown")
     assert other.replay(run_id).identical
-    assert status(there, tmp_path / "two")["runs"][0]["status"] == "elsewhere"
+    assert said(there, tmp_path / "two", "status")["runs"][0]["status"] == "elsewhere"
     # It is still the first one's, and so is what it does afterwards.
     *_, result = stream
     assert isinstance(result, EvolutionResult)
     assert result.status == "done"
-    assert status(there, tmp_path / "two")["runs"][0]["status"] == "done"
+    assert said(there, tmp_path / "two", "status")["runs"][0]["status"] == "done"
     assert other.replay(run_id).dna_checksum == result.dna_checksum
     assert other.fork(run_id, at=2, alternative=Alternative(Settings(alpha=0.2))).outcomes
     for each in (evolution, other):
@@ -124,7 +124,7 @@ def test_another_process_sends_what_a_lost_run_left_without_being_blamed_for_it(
     assert fresh.store.queue().refused > 0
     assert "feedback" in {event.kind for event in second.store.events("garden")}
     assert fresh.replay(run_id).identical
-    runs = status(there, tmp_path / "one")["runs"]
+    runs = said(there, tmp_path / "one", "status")["runs"]
     assert [run["status"] for run in runs if run["run_id"] == run_id] == ["done"]
     for each in (fresh, second):
         each.close()
@@ -199,6 +199,13 @@ def test_a_killed_run_with_its_checkpoints_in_dynamodb_is_continued_on_an_empty_
     first.communicate()
     found = ended(started(there, tmp_path / "second", run_id))
     assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
+    third = cloud_garden(tmp_path / "third", there.url)
+    assert third.replay(run_id).identical
+    assert third.fork(run_id, at=2, alternative=Alternative(Settings(alpha=0.2))).outcomes
+    assert not third.store.works_on("garden", run_id)
+    third.close()
+    assert said(there, tmp_path / "fourth", "audit", "replay", run_id)["identical"]
+    assert said(there, tmp_path / "fourth", "audit", "replay", run_id, "--at", "2", "--with", "alpha=0.2")["outcomes"]
 
 
 def test_no_checkpoint_is_ahead_of_the_records_that_could_not_be_sent(

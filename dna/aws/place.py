@@ -15,6 +15,8 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _NAME_DIGITS = 10
+_LONGEST = 800
+"""Bytes of a prefix and the name of an application, with which every key fits the 1,024 bytes that S3 allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,30 @@ class CloudPlace:
         return f"{home.bucket}-{digest[:_NAME_DIGITS]}"
 
     def partition(self, app: str) -> str:
-        """Return the partition key of an application's items."""
-        return f"{self.prefix}/{quote(app, safe='')}"
+        """Return the partition key of an application's items.
+
+        Raises:
+            StoreError: The name of the application is too long.
+        """
+        return f"{self.prefix}/{self._quoted(app)}"
 
     def folder(self, what: str, app: str) -> str:
-        """Return where in the bucket an application keeps something, without a slash at the end."""
-        return f"{self.prefix}/{what}/{quote(app, safe='')}"
+        """Return where in the bucket an application keeps something, without a slash at the end.
+
+        Raises:
+            StoreError: The name of the application is too long.
+        """
+        return f"{self.prefix}/{what}/{self._quoted(app)}"
+
+    def _quoted(self, app: str) -> str:
+        quoted = quote(app, safe="")
+        if len(quoted) > (room := _LONGEST - len(self.prefix.encode())):
+            raise StoreError(
+                f"the name of the application {app[:20]!r}… takes {len(quoted)} bytes in the keys of S3, where"
+                f" {room} are left for it.",
+                hint="Choose a shorter name, or a shorter prefix of the store.",
+            )
+        return quoted
 
 
 def _replica(url: str, text: str, table: str) -> Site:

@@ -16,7 +16,7 @@ from ...dna.sqlite import SQLiteDNAStore
 from ...errors import IntegrityError, UsageError
 from ...fitness.journal import EvaluationKey, Journal, RunRecord, TrialRecord
 from ...fitness.score import Outcome
-from .transitions import Leg, Transition, legs_of, read_steps
+from .transitions import Checkpointer, Leg, Transition, legs_of, read_steps
 
 OUTSIDE = ("answered", "answer_refused", "expired", "voided", "resumed")
 """Events of a run that no step of it writes, but a person or the time."""
@@ -98,17 +98,19 @@ class RunRecording:
         return event.run_id == self.run.run_id
 
 
-def read_recording(database: Database, run_id: str) -> RunRecording:
+def read_recording(database: Database, run_id: str, checkpointer: Checkpointer | None = None) -> RunRecording:
     """Read a run as of one moment.
 
     Args:
         database: The store that it is on record in; nothing in it is changed.
         run_id: The run.
+        checkpointer: Opens the checkpoints of its steps, if they are not in the file.
 
     Raises:
         UnknownRun: There is no such run.
         UsageError: It is not on record how it began, or its steps are kept elsewhere.
         IntegrityError: An event, the DNA or the evaluations on record cannot be read.
+        StoreUnavailable: The checkpoints cannot be reached.
     """
     store, journal = SQLiteDNAStore(database), Journal(database, SystemClock())
     with database.snapshot():
@@ -117,7 +119,7 @@ def read_recording(database: Database, run_id: str) -> RunRecording:
         if begun is None:
             raise UsageError(f"it is not on record how run {run_id} began.", hint="It cannot be replayed.")
         dna = {row[2]: row for row in database.rows(ALL_DNA, [run.app])}
-        steps = list(read_steps(database, run_id))
+        steps = list(read_steps(database, run_id, checkpointer))
         recording = RunRecording(
             run=run,
             earlier=tuple(database.rows(_EARLIER, [run.app, begun.seq])),
@@ -132,8 +134,8 @@ def read_recording(database: Database, run_id: str) -> RunRecording:
         )
     if not steps and recording.next_own(begun.seq) <= recording.around[-1].seq:
         raise UsageError(
-            f"the steps of run {run_id} are not in this store: it ran with another checkpointer.",
-            hint="Runs of `Evolution.run` and the command line can be replayed.",
+            f"the steps of run {run_id} are not where its checkpoints should be: they have expired, or are elsewhere.",
+            hint="Set `checkpoints` to what it ran with; a graph with a checkpointer of your own cannot be replayed.",
         )
     return recording
 

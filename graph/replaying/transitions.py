@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from ...dna.database import Database
 from ..checkpoints import SERIALIZER
@@ -18,6 +20,12 @@ _CHECKPOINTS = (
     "SELECT type, checkpoint, CAST(metadata AS BLOB) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
     " ORDER BY checkpoint_id"
 )
+
+Checkpointer = Callable[[], BaseCheckpointSaver[str]]
+"""Opens checkpoints that are not in the store's file."""
+
+_Row = tuple[Any, ...]
+_Stored = TypeVar("_Stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +68,58 @@ class Leg:
     begins: bool
 
 
-def read_steps(database: Database, run_id: str) -> Iterator[Transition | None]:
+def read_steps(
+    database: Database, run_id: str, checkpointer: Checkpointer | None = None
+) -> Iterator[Transition | None]:
     """Yield the steps of a run, oldest first, and None wherever it was begun.
 
-    Read as they are stored, without the writes of each step that a checkpointer would read too; one that cannot be
-    read is the last one.
+    Those in the file are read as they are stored, without the writes of each step that a checkpointer would read too.
+    One that cannot be read is the last one.
 
     Args:
         database: The store that the checkpoints are in.
         run_id: The run.
+        checkpointer: Opens what they are in, if they are not in the file.
+
+    Raises:
+        StoreUnavailable: The checkpointer cannot reach them.
+        IntegrityError: One that it keeps cannot be read.
     """
-    following = ""
+    rows = _in_file(database, run_id)
+    if rows or checkpointer is None:
+        return _steps(rows, _unpacked)
+    kept = checkpointer().list({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}})
+    return _steps(reversed(list(kept)), _values_and_source)
+
+
+def _in_file(database: Database, run_id: str) -> Sequence[_Row]:
     if database.row("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'") is None:
-        return
-    for kind, checkpoint, metadata in database.rows(_CHECKPOINTS, [run_id]):
+        return []
+    return database.rows(_CHECKPOINTS, [run_id])
+
+
+def _unpacked(row: _Row) -> tuple[Mapping[str, Any], str]:
+    kind, checkpoint, metadata = row
+    return SERIALIZER.loads_typed((kind, checkpoint))["channel_values"], json.loads(metadata)["source"]
+
+
+def _values_and_source(kept: CheckpointTuple) -> tuple[Mapping[str, Any], str]:
+    return kept.checkpoint["channel_values"], kept.metadata["source"]
+
+
+def _steps(
+    checkpoints: Iterable[_Stored], read: Callable[[_Stored], tuple[Mapping[str, Any], str]]
+) -> Iterator[Transition | None]:
+    following = ""
+    for checkpoint in checkpoints:
         try:
-            values = SERIALIZER.loads_typed((kind, checkpoint))["channel_values"]
-            begins = json.loads(metadata)["source"] == "input"
+            values, source = read(checkpoint)
             _check_numbers(values)
             route = next((name for name in values if name.startswith(_ROUTE)), "")
         except Exception as error:  # noqa: BLE001  # whatever a decoder raises for what was altered
             yield Transition(following, {}, f"{type(error).__name__}: {error}")
             return
-        if begins:
+        if source == "input":
             yield None
         elif following:
             yield Transition(following, _compared(values))

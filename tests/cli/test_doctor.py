@@ -101,6 +101,18 @@ class TestWithoutCredentials:
         assert "needs AWS credentials" in checks["credentials"]["found"]
         assert "model 'local'" in checks["credentials"]["remedy"]
 
+    def test_an_endpoint_of_a_region_where_nothing_is_kept_is_wrong(
+        self, cli: Cli, set_env: pytest.MonkeyPatch
+    ) -> None:
+        set_env.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", "dynamodb://runs?region=eu-west-1&bucket=runs&prefix=p")
+        set_env.setenv("BEDROCK_EVOLUTION_AWS_ENDPOINTS", '{"eu-west-1": "http://127.0.0.1:1"}')
+        assert "endpoints" not in doctor(cli)[1]
+        set_env.setenv("BEDROCK_EVOLUTION_AWS_ENDPOINTS", '{"eu-wst-1": "http://127.0.0.1:1"}')
+        code, checks = doctor(cli)
+        assert code == 1
+        assert "eu-wst-1" in checks["endpoints"]["found"]
+        assert "eu-west-1" in checks["endpoints"]["remedy"]
+
     def test_half_of_them_is_wrong(self, cli: Cli, set_env: pytest.MonkeyPatch) -> None:
         set_env.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         code, checks = doctor(cli)

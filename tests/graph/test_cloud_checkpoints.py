@@ -32,6 +32,7 @@ from bedrock_evolution.dna.database import Database
 from bedrock_evolution.errors import IntegrityError, InvalidSetting, StoreError, StoreUnavailable
 from bedrock_evolution.graph.checkpoints import open_checkpointer
 from bedrock_evolution.graph.cloud_checkpoints import CheckpointPlace, open_cloud_checkpointer, prepare_checkpoints
+from bedrock_evolution.graph.replay import replay
 from bedrock_evolution.running import Runner
 from tests.garden import garden
 from tests.support.cloud import REGIONS, make, session
@@ -503,11 +504,28 @@ def test_checkpoints_kept_elsewhere_are_not_taken_for_a_run_that_has_not_begun(s
     app = in_cloud(garden(tmp_path, autonomy=Autonomy(always_ask=("*",))), scene)
     run = app.run(3, seed=5, progress=False)
     assert run.status == "waiting"
-    with pytest.raises(UsageError, match="are not in this store"):
+    with pytest.raises(UsageError, match="are not where its checkpoints should be"):
         app.replay(run.run_id)
     app.close()
     with pytest.raises(UsageError, match="no checkpoint to go on from"):
         garden(tmp_path).resume(run.run_id, progress=False)
+
+
+def test_a_replay_tells_a_checkpoint_that_is_missing_or_altered(scene, tmp_path):
+    def opener():
+        return open_cloud_checkpointer(scene.url, scene.clients(), app._database)
+
+    app = on(garden(tmp_path), opener)
+    run_id = app.run(3, seed=5, progress=False).run_id
+    assert replay(app._database, run_id, opener).identical
+    chunks = [item["PK"]["S"] for item in scene.items() if item["SK"]["S"] == "CHUNK"]
+    lost, altered = sorted(chunks)[len(chunks) // 2 :][:2]
+    scene.dynamodb.delete_item(TableName=scene.table, Key={"PK": {"S": lost}, "SK": {"S": "CHUNK"}})
+    assert replay(app._database, run_id, opener).difference is not None
+    scene.alter(altered, "CHUNK", "payload", {"B": b"not zlib"})
+    with pytest.raises(IntegrityError, match=f"a checkpoint of run {run_id} .* cannot be read"):
+        replay(app._database, run_id, opener)
+    app.close()
 
 
 # -- the place

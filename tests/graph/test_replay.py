@@ -412,7 +412,7 @@ def test_an_unknown_run_is_named(tmp_path: Path) -> None:
 def test_a_run_whose_steps_are_kept_elsewhere_is_refused(tmp_path: Path) -> None:
     app = garden(tmp_path)
     state = app.graph.invoke({"generations": 1, "seed": 5})
-    with pytest.raises(UsageError, match="another checkpointer"):
+    with pytest.raises(UsageError, match="a checkpointer of your own"):
         replay(app._database, state["run_id"])
 
 
