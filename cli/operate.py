@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import App, AsJson, By, Store, Why, chosen_app, open_store, print_json
+from .options import App, AsJson, By, Store, Why, chosen_app, open_store, print_json, tell_what_waits
 
 if TYPE_CHECKING:
     from ..dna.database import Database
@@ -80,6 +80,7 @@ def feedback(
         print_json(remark)
     else:
         print(f"kept as number {remark.number}; an advisor reads it in the next generation")
+    tell_what_waits(dna_store)
 
 
 def doctor(store: Store = None, as_json: AsJson = False) -> None:
@@ -119,6 +120,7 @@ def _answer(
         print(f"{approval.approval_id} {approval.status} by {approval.by}")
         there = f" --store {store}" if store else ""
         print(f"  resume: bedrock-evolution run APP{there} --resume {approval.run_id}")
+    tell_what_waits(dna_store)
 
 
 def _print_approval(approval: Approval) -> None:

@@ -58,6 +58,20 @@ def chosen_app(store: SQLiteDNAStore, name: str | None) -> str:
     return name or apps[0]
 
 
+def tell_what_waits(store: SQLiteDNAStore) -> None:
+    """Say what a command could not send to a store in the cloud: when it has ended, nothing tries again by itself."""
+    import sys
+
+    queue = store.queue()
+    if queue is not None and queue.waiting:
+        events = "1 event waits" if queue.waiting == 1 else f"{queue.waiting} events wait"
+        print(
+            f"not sent yet: {events} on this machine, as the store cannot be reached."
+            "\n  -> They go with whatever is next stored from this `work_dir`, by a run for instance.",
+            file=sys.stderr,
+        )
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     import json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import App, AsJson, By, Store, Why, chosen_app, open_store, print_json
+from .options import App, AsJson, By, Store, Why, chosen_app, open_store, print_json, tell_what_waits
 
 if TYPE_CHECKING:
     from ..governance.safe_mode import SafeModeState
@@ -77,6 +77,7 @@ def lift(by: By, why: Why = "", app: App = None, store: Store = None, as_json: A
         print_json({"app": name, "lifted_at": event.at.isoformat(), "by": event.actor, "why": event.why})
     else:
         print(f"{name}: safe mode is lifted by {event.actor}")
+    tell_what_waits(dna_store)
 
 
 def _as_json(state: SafeModeState | None) -> dict[str, Any] | None:

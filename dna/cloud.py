@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import TypeVar
 
 from ..clock import Clock, IdSource
-from ..errors import StoreUnavailable, WriterFenced
+from ..errors import StoreUnavailable, UsageError, WriterFenced
 from .aws.calls import ConditionFailed
 from .aws.record import Record
-from .aws.regions import Regions
+from .aws.regions import CONTROL, Regions
 from .aws.replication import Replication
 from .aws.sealing.anchor import SEAL_AFTER, CloudAnchor
 from .aws.stored import Batch, Head, Snapshot, StoredEvent
@@ -24,6 +24,7 @@ from .genome import SystemDNA
 from .pulling import Pulling
 from .shipping import Shipping
 from .sqlite import SQLiteDNAStore, chain, read_dna, stale, write_dna
+from .store import always
 from .sync import Queue, StorageSync
 from .working_copy import Projection, WorkingCopy
 
@@ -193,9 +194,8 @@ class CloudDNAStore(SQLiteDNAStore):
         known = set(super().apps())
         if not self.sync.resting:
             try:
-                known.update(self._reachable().apps())
+                known.update(self._asked(Record.apps))
             except StoreUnavailable as error:
-                self.regions.rest(self._writer.site.region)
                 known.update(self._apps_of_replicas())
                 if not known:
                     raise
@@ -223,7 +223,7 @@ class CloudDNAStore(SQLiteDNAStore):
             return
         try:
             self._heed_promotion()
-            if self._pull_unless_resting(app):
+            if self._asked(lambda record: self._pulling.pull(app, record)):
                 self._push_all()
             self.sync.reached()
         except StoreUnavailable as error:
@@ -231,10 +231,22 @@ class CloudDNAStore(SQLiteDNAStore):
                 raise
             self.sync.failed(error)
 
-    def _pull_unless_resting(self, app: str) -> bool:
+    def bring_up_to_date(self, app: str) -> None:
+        """See `SQLiteDNAStore.bring_up_to_date`; unlike `refresh` it asks the cloud in any case.
+
+        Raises:
+            StoreUnavailable: The writer's region cannot be reached.
+            IntegrityError: What is stored was altered, and no copy is sound.
+        """
+        self._heed_promotion()
+        if self._asked(lambda record: self._pulling.pull(app, record)):
+            self._push_all()
+
+    def _asked(self, what: Callable[[Record], Result]) -> Result:
+        """Ask the writer's region something, and leave it alone for a while if it cannot be reached."""
         writer = self._reachable()
         try:
-            return self._pulling.pull(app, writer)
+            return what(writer)
         except StoreUnavailable:
             self.regions.rest(writer.site.region)
             raise
@@ -266,7 +278,7 @@ class CloudDNAStore(SQLiteDNAStore):
         for record in self._records.values():
             try:
                 if record is not self._writer and record.head(app).number >= self._copy.position(app).number:
-                    self._pulling.pull(app, record)
+                    self._pulling.pull(app, record, back=False)
                     return True
             except StoreUnavailable:
                 continue
@@ -323,20 +335,32 @@ class CloudDNAStore(SQLiteDNAStore):
                 self.sync.succeeded()
                 return
 
-    def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
+    def commit(
+        self, expected: str | None, dna: SystemDNA, event: EventDraft, *, allowed: Callable[[], object] = always
+    ) -> SystemDNA:
         """See `DNAStore.commit`.
 
         Raises:
             StaleParent: Another DNA is live; nothing was written.
             StoreUnavailable: The cloud cannot be reached; it may have been written, and is found so when repeated.
+            Exception: What `allowed` raises; nothing was written.
         """
         if not self._database.inside:
             self.ready()
-        with self._database.transaction("dna.commit") as connection:
-            return self._heeding(lambda: self._commit(connection, expected, dna, event))
+        try:
+            with self._database.transaction("dna.commit") as connection:
+                return self._heeding(lambda: self._commit(connection, expected, dna, event, allowed))
+        except StoreUnavailable as error:
+            self.sync.failed(error)
+            raise
 
     def _commit(
-        self, connection: sqlite3.Connection, expected: str | None, dna: SystemDNA, event: EventDraft
+        self,
+        connection: sqlite3.Connection,
+        expected: str | None,
+        dna: SystemDNA,
+        event: EventDraft,
+        allowed: Callable[[], object],
     ) -> SystemDNA:
         pulled = False
         for _ in range(_ROUNDS):
@@ -351,7 +375,9 @@ class CloudDNAStore(SQLiteDNAStore):
             if known and dna.mutation is not None and (live == known[0] or super().event(dna.app, event.key)):
                 self._record(connection, event)
                 return read_dna(*known)
-            if live == expected:
+            if live == expected and self._copy.position(dna.app).checksum == (live or ""):
+                # Each time: what was just taken over may be why it is not.
+                allowed()
                 batch = self._change(dna, event)
                 try:
                     self._send(batch)
@@ -388,42 +414,58 @@ class CloudDNAStore(SQLiteDNAStore):
         """Make events and DNA of another store part of the record, as they are.
 
         Raises:
-            ConditionFailed: The record does not end where they begin.
+            UsageError: The record does not end where they begin.
         """
-        with self._database.transaction("dna.commit") as connection:
-            self._send(batch)
-            self._copy.add(connection, batch)
-            for event in batch.events:
-                self._project(connection, EvolutionEvent.read(event.document, event.hash))
+        try:
+            with self._database.transaction("dna.commit") as connection:
+                self._send(batch)
+                self._copy.add(connection, batch)
+                for event in batch.events:
+                    self._project(connection, EvolutionEvent.read(event.document, event.hash))
+        except ConditionFailed as lost:
+            # By somebody else, or by an earlier attempt whose answer was lost.
+            self._pulling.pull(batch.app, self._writer)
+            if self._copy.position(batch.app) != batch.after:
+                raise UsageError(
+                    f"the record of {batch.app!r} was written to by somebody else meanwhile.",
+                    hint="Stop what works with it, and try again.",
+                ) from lost
 
     # -- sending
 
     def _push_all(self) -> None:
         with self._database.alone():
             waiting = {app for (app,) in self._database.rows("SELECT DISTINCT app FROM outbox")}
-            for app in sorted(waiting | set(self._shipping.apps())):
+            waiting.update(self._shipping.apps())
+            if not waiting and self.sync.failing:
+                # Nothing is sent, so it takes a look to know whether it is over.
+                self._heeding(lambda: self.regions.table().get(self.regions.place.prefix, CONTROL))
+            for app in sorted(waiting):
                 self._heeding(lambda app=app: self._push(app))  # type: ignore[misc]
                 self._seal(app, least=SEAL_AFTER)
 
     def _push(self, app: str) -> None:
-        for _ in range(_ROUNDS):
-            queued = self._copy.queued(app, self.machine)
-            if queued is None:
-                return
+        losses = 0
+        while (queued := self._copy.queued(app, self.machine)) is not None:
             batch, packed = queued
             try:
                 self._send(batch)
             except ConditionFailed:
+                losses += 1
+                if losses == _ROUNDS:
+                    raise StoreUnavailable(
+                        f"other machines write to the record of {app!r} all the time.", hint="Try again."
+                    ) from None
                 self._overtaken(batch)
             else:
                 self._copy.sent(batch, packed)
-        raise StoreUnavailable(f"other machines write to the record of {app!r} all the time.", hint="Try again.")
 
     def _send(self, batch: Batch) -> None:
-        record = self._writer
         self.replication.prepare()
+        epoch = self.regions.epoch()
+        record = self._records[epoch.region]
         record.put_objects(batch)
-        self.regions.transact(record.parts(batch))
+        self.regions.transact(record.parts(batch), begun=epoch)
         self.replication.copy(batch)
 
     def _overtaken(self, batch: Batch) -> None:
@@ -483,7 +525,7 @@ class CloudDNAStore(SQLiteDNAStore):
             self._shipping.fetch(connection, run_id)
         if owner != self.machine:
             self.regions.transact([record.take_over(app, run_id, self.machine)])
-        self._unpack(app, run_id, record)
+        self._unpack(app, run_id, self._writer)
 
     def read_run(self, app: str, run_id: str) -> None:
         """See `SQLiteDNAStore.read_run`: the machine that works on it is left alone.

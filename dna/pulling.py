@@ -34,18 +34,27 @@ class Pulling:
         """Return what finds sound copies, with one region before the others."""
         return Mender([first, *(record for record in self._records.values() if record is not first)])
 
-    def pull(self, app: str, record: Record) -> bool:
+    def pull(self, app: str, record: Record, *, back: bool = True) -> bool:
         """Take over what follows this machine's position in a region's record; tell whether something was queued again.
 
+        Args:
+            app: The application.
+            record: The record in a region.
+            back: Whether to go back where the region has not got all that this machine knows.
+
         Raises:
-            StoreUnavailable: The region cannot be read.
+            StoreUnavailable: The region cannot be read, or lacks something, and may not be gone back for.
             IntegrityError: Something was altered, and no copy is sound.
         """
         went_back = False
         for _ in range(_ROUNDS):
-            head, since = record.head(app), self._copy.position(app)
+            # In this order: read before it, the head would be behind what another thread took over.
+            since = self._copy.position(app)
+            head = record.head(app)
             if head != since and not self._goes_on(app, record, since, head):
-                self._copy.go_back(app, self._fork(app, record, head))
+                if not back:
+                    raise StoreUnavailable(f"the record of {app!r} in {record.site.region} is behind, or another one.")
+                self._copy.go_back(app, since, self._fork(app, record, since, head))
                 went_back = True
             elif head == since or self._taken(app, record, since, head):
                 return went_back
@@ -92,9 +101,9 @@ class Pulling:
         there = record.event(app, since.number)
         return there is not None and there.hash == since.hash
 
-    def _fork(self, app: str, record: Record, head: Head) -> Head:
+    def _fork(self, app: str, record: Record, since: Head, head: Head) -> Head:
         """Return the last position that a region's record and this machine's copy have in common."""
-        low, high = 0, min(head.number, self._copy.position(app).number)
+        low, high = 0, min(head.number, since.number)
         while low < high:
             middle = (low + high + 1) // 2
             there = record.event(app, middle)

@@ -26,6 +26,8 @@ RUN_OF = {
 }
 """The tables whose rows are a run's, and the column that names it."""
 _ROWS_AT_ONCE = 5000
+_RUNS_AT_ONCE = 10
+"""Each takes two parts of a transaction."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS changes (
     number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, run_id TEXT NOT NULL, row TEXT NOT NULL
@@ -88,11 +90,13 @@ class Shipping:
         return int(row[0]) if row else 0
 
     def pack(self, app: str) -> list[Packed]:
-        """Return what changed in the runs of an application and was not sent yet."""
+        """Return what changed in some runs of an application and was not sent yet."""
         if app not in self.apps():
             return []
         runs = self._database.rows(
-            "SELECT DISTINCT run_id FROM changes WHERE run_id IN (SELECT run_id FROM runs WHERE app = ?)", [app]
+            "SELECT run_id FROM changes WHERE run_id IN (SELECT run_id FROM runs WHERE app = ?)"
+            " GROUP BY run_id ORDER BY min(number) LIMIT ?",
+            [app, _RUNS_AT_ONCE],
         )
         return [self._packed(run_id) for (run_id,) in runs]
 

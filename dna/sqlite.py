@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ..errors import IntegrityError, StaleParent, UnknownRun
 from .database import Database
 from .events import GENESIS, EventDraft, EventRow, EvolutionEvent, digest_of, linked
 from .genome import SystemDNA
+from .store import always
 from .testimony import Anchor
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class SQLiteDNAStore:
         )
         return None if row is None else read_dna(*row)
 
-    def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
+    def commit(
+        self, expected: str | None, dna: SystemDNA, event: EventDraft, *, allowed: Callable[[], object] = always
+    ) -> SystemDNA:
         """See `DNAStore.commit`."""
         with self._database.transaction("dna.commit") as connection:
             known = connection.execute(
@@ -82,6 +85,7 @@ class SQLiteDNAStore:
                 return read_dna(*known)
             if live != expected:
                 raise stale(dna.app, live, expected)
+            allowed()
             connection.execute(
                 "INSERT INTO dna (app, generation, checksum, parent, mutation, document) VALUES (?, ?, ?, ?, ?, ?)",
                 [dna.app, dna.generation, dna.checksum, dna.parent, dna.mutation, write_dna(dna)],
@@ -237,6 +241,13 @@ class SQLiteDNAStore:
 
         Raises:
             StoreUnavailable: It cannot for too long.
+        """
+
+    def bring_up_to_date(self, app: str) -> None:
+        """Know all that is on record; a file does.
+
+        Raises:
+            StoreUnavailable: It cannot be known now.
         """
 
     def watch_runs(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from .events import EventDraft, EvolutionEvent
 from .genome import SystemDNA
+
+
+def always() -> None:
+    """Allow a commit."""
 
 
 @runtime_checkable
@@ -21,7 +25,9 @@ class DNAStore(Protocol):
         """
         ...
 
-    def commit(self, expected: str | None, dna: SystemDNA, event: EventDraft) -> SystemDNA:
+    def commit(
+        self, expected: str | None, dna: SystemDNA, event: EventDraft, *, allowed: Callable[[], object] = always
+    ) -> SystemDNA:
         """Make `dna` live and store its event in one transaction, if the live DNA is still `expected`.
 
         Idempotent by mutation id: the same mutation of the same parent, committed before, is returned as it was
@@ -31,9 +37,12 @@ class DNAStore(Protocol):
             expected: Checksum of the DNA that must be live now; None for an application's first.
             dna: The DNA to make live.
             event: Why; stored with it or not at all.
+            allowed: Raises where it may not be done by now. Asked when everything is known that was stored before, and
+                again where another writer was faster.
 
         Raises:
             StaleParent: Another DNA is live; nothing was written.
+            Exception: What `allowed` raises; nothing was written.
         """
         ...
 

@@ -71,7 +71,7 @@ class StorageSync:
 
     def add(self, connection: sqlite3.Connection, app: str, key: str, run_id: str | None) -> None:
         """Queue an event in the transaction that stores it, and send it when that has ended."""
-        if run_id is not None:
+        if run_id is not None and key.startswith(f"{run_id}/"):  # others say things about runs too
             self.runs.add(run_id)
         self.queue_again(connection, app, key, run_id)
         self._database.afterwards(self._drain_in_passing)
@@ -103,6 +103,11 @@ class StorageSync:
         return Queue(waiting, oldest, since, failures, error, refused)
 
     # -- sending
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed, and nothing has shown since that the cloud can be used."""
+        return self._told or self._retrying.failures > 0
 
     @property
     def resting(self) -> bool:

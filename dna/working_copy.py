@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..errors import StoreUnavailable
 from .aws.stored import Batch, Head, Segment, Snapshot, StoredEvent, day_of
 from .database import Database
 from .events import GENESIS, EventDraft, EvolutionEvent
@@ -119,16 +120,23 @@ class WorkingCopy:
         known = "SELECT 1 FROM dna WHERE app = ? AND checksum = ?"
         return [key for key, dna in made.items() if connection.execute(known, [app, dna]).fetchone() is None]
 
-    def go_back(self, app: str, to: Head) -> None:
-        """Queue again what follows a position: the region that is written to by now has not got it."""
+    def go_back(self, app: str, since: Head, to: Head) -> None:
+        """Queue again what follows a position: the region that is written to by now has not got it.
+
+        Args:
+            app: The application.
+            since: The position that this is about; if it is another one by now, nothing is done.
+            to: The position to go back to.
+        """
         with self._database.transaction("store.pull") as connection:
-            since = self.position(app)
+            if self.position(app) != since:
+                return
             rows = connection.execute(
-                "SELECT key, json_extract(document, '$.run_id') FROM events WHERE app = ? AND seq BETWEEN ? AND ?",
-                [app, to.number + 1, since.number],
+                "SELECT key FROM events WHERE app = ? AND seq BETWEEN ? AND ?", [app, to.number + 1, since.number]
             ).fetchall()
-            for key, run_id in rows:
-                self._sync.queue_again(connection, app, key, run_id)
+            for (key,) in rows:
+                # It was on record: whose run it is of was judged then.
+                self._sync.queue_again(connection, app, key, None)
             self._move(connection, app, to)
 
     def set_aside(self, app: str, run_id: str) -> None:
@@ -140,35 +148,53 @@ class WorkingCopy:
                     why = f"run {run_id} was taken over by another machine"
                     self._sync.refuse(connection, app, key, own.pop(key), why)
             self._shipping.forget(connection, run_id)
-            self._chain_anew(connection, app, self.position(app), own.values())
+            position = self.position(app)
+            made = {json.loads(document)["data"].get("dna") for document in own.values()}
+            newer = "SELECT checksum FROM dna WHERE app = ? AND generation > ?"
+            for (checksum,) in connection.execute(newer, [app, position.generation]).fetchall():
+                if checksum not in made:
+                    connection.execute("DELETE FROM dna WHERE app = ? AND checksum = ?", [app, checksum])
+            self._chain_anew(connection, app, position, own.values())
 
     # -- sending
 
     def queued(self, app: str, machine: str) -> tuple[Batch, Sequence[Packed]] | None:
         """Return what is to be sent next, if anything is."""
         rows = self._database.rows(
-            "SELECT events.seq, kind, events.key, hash, document FROM outbox JOIN events USING (app, key)"
+            "SELECT events.seq, kind, events.key, hash, document, run_id FROM outbox JOIN events USING (app, key)"
             " WHERE app = ? ORDER BY events.seq LIMIT ?",
             [app, _EVENTS_AT_ONCE],
         )
         packed = self._shipping.pack(app)
         if not rows and not packed:
             return None
-        batch = self._batch(app, self.position(app), rows)
-        runs = {segment.run_id for segment in packed} | {run for event in batch.events if (run := worker_of(event))}
+        batch = self._batch(app, self.position(app), [row for *row, _ in rows])
+        worked_on = {run_id for *_, run_id in rows}
+        said_by = {run for event in batch.events if (run := worker_of(event))}
+        runs = {segment.run_id for segment in packed} | (said_by & worked_on)
         segments = tuple(Segment(each.run_id, each.number, each.content) for each in packed)
         return batch._replace(segments=segments, runs=tuple(sorted(runs)), machine=machine), packed
 
     def following(self, app: str, before: Head) -> Batch | None:
-        """Return what is known to follow a position in the record, for a replica that has not got it."""
+        """Return what is known to follow a position in the record, for a replica that has not got it.
+
+        Raises:
+            StoreUnavailable: The position is none of this record.
+        """
+        position = self.position(app)
+        if 0 < before.number <= position.number and self.hash_of(app, before.number) != before.hash:
+            raise StoreUnavailable(
+                f"the record of {app!r} there parts from this one before event {before.number}.",
+                hint="`bedrock-evolution store verify` tells more.",
+            )
         rows = self._database.rows(
             "SELECT seq, kind, key, hash, document FROM events WHERE app = ? AND seq > ? AND seq <= ?"
             " ORDER BY seq LIMIT ?",
-            [app, before.number, self.position(app).number, _EVENTS_AT_ONCE],
+            [app, before.number, position.number, _EVENTS_AT_ONCE],
         )
         return self._batch(app, before, rows) if rows else None
 
-    def _batch(self, app: str, before: Head, rows: Sequence[tuple[Any, ...]]) -> Batch:
+    def _batch(self, app: str, before: Head, rows: Sequence[Sequence[Any]]) -> Batch:
         """Return rows as a batch: no more than a transaction holds, and ending with the first that makes DNA."""
         events: list[StoredEvent] = []
         after, size, snapshot = before, 0, None
@@ -192,13 +218,18 @@ class WorkingCopy:
         return Snapshot(*row) if row and row[1] == body["data"].get("dna") else None
 
     def sent(self, batch: Batch, packed: Sequence[Packed]) -> None:
-        """Note that a batch is part of the record; what is forgotten is sent again, and found there."""
+        """Note that a batch is part of the record; what is forgotten is sent again, and found there.
+
+        Where another process of this machine went on meanwhile, it has taken the batch over from the record.
+        """
         with self._database.transaction("store.sent", waits=False) as connection:
-            for event in batch.events:
-                self._sync.sent(connection, batch.app, event.key)
-            self._move(connection, batch.app, batch.after)
+            if self.position(batch.app) == batch.before:
+                for event in batch.events:
+                    self._sync.sent(connection, batch.app, event.key)
+                self._move(connection, batch.app, batch.after)
             for segment in packed:
-                self._shipping.sent(connection, segment)
+                if self._shipping.last(segment.run_id) < segment.number:
+                    self._shipping.sent(connection, segment)
 
     # -- inside a transaction
 

@@ -51,7 +51,11 @@ def verify(store: SQLiteDNAStore, app: str) -> AuditReport:
     """
     # Before the events: a head that is signed from now on must not look like a cut tail.
     signed = store.anchor.testimony(app) if store.anchor else None
-    store.count(app)  # a store in the cloud brings its copy up to date now: within a moment it cannot
+    # Now: within one moment a store in the cloud cannot. What is signed is compared with all of it, or not at all.
+    if signed:
+        store.bring_up_to_date(app)
+    else:
+        store.count(app)
     with store.one_moment():
         walk = _walk(store, app, signed.heads if signed else {})
         found = [*walk.problems, *(signed.problems_of(walk) if signed else ())]

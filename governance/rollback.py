@@ -12,7 +12,7 @@ from ..dna.genes import GeneValue
 from ..dna.genome import SystemDNA
 from ..dna.sqlite import SQLiteDNAStore
 from ..dna.store import DNAStore
-from ..errors import IntegrityError, InvalidGene, StaleParent, UnknownRun
+from ..errors import IntegrityError, InvalidGene, SafeModeActive, StaleParent, UnknownRun
 from ..fitness.scorer import genes_key
 from ..settings import Safety
 from .audit import verify
@@ -103,8 +103,8 @@ def roll_back_automatically(
         event = _event(
             head, dna, to=old.generation, automatic=True, evidence=evidence, actor=actor, why=why, clock=clock
         )
-        restored = store.commit(head.checksum, dna, event)
-    except StaleParent:
+        restored = store.commit(head.checksum, dna, event, allowed=lambda: safe_mode.check(app))
+    except (StaleParent, SafeModeActive):
         return None
     except (IntegrityError, UnknownRun) as error:
         safe_mode.enter(app, why=f"{why}; {error.message}", actor=actor)

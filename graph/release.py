@@ -31,14 +31,17 @@ def apply(services: Services, state: EvolutionState) -> dict[str, Any]:
     data = {"dna": dna.checksum, "was": was, "impact": decision["impact"]}
     by = str(decision["by"])
     event = outcome_event(services, state, "applied", mutation, why=decision["why"], actor=by, data=data)
+
+    def allowed() -> None:
+        _refuse_forbidden(services, mutation, decision)
+        _refuse_unapproved(services, head, mutation, release, decision)
+        _refuse_untested(dna, evidence)
+        services.safe_mode.check(services.app)
+
     services.store.ready()
     try:
         with services.database.transaction("dna.commit"):
-            _refuse_forbidden(services, mutation, decision)
-            _refuse_unapproved(services, head, mutation, release, decision)
-            _refuse_untested(dna, evidence)
-            services.safe_mode.check(services.app)
-            services.store.commit(head.checksum, dna, event)
+            services.store.commit(head.checksum, dna, event, allowed=allowed)
             services.journal.record(state["run_id"], [replace(trial, status="promoted", evidence=evidence, reason="")])
     except (StaleParent, SafeModeActive) as lost:
         stale = outcome_event(services, state, "lost", mutation, why=lost.message, actor="store", data={})

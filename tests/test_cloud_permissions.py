@@ -22,6 +22,7 @@ from bedrock_evolution.bedrock.money.ledger import Hold
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import RandomIds, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients
+from bedrock_evolution.dna.aws.promotion import promote
 from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.aws.setup.blueprint import Blueprint
 from bedrock_evolution.dna.aws.setup.cloud_setup import CloudSetup
@@ -118,7 +119,8 @@ def test_what_the_application_may_do_is_exactly_what_it_does(
     assert third.store.apps() == [APP]
     unaltered(there)
     proxies[HOME].down()
-    there.regions(attempts=1).promote(OTHER)
+    promoted = promote(store_of(third), OTHER, by="a gardener", why="lost", confirm_lost=True, clock=SystemClock())
+    assert (promoted.promotion.unreachable, promoted.recorded) == ((HOME,), (APP,))
     events = record_in(there, OTHER).head(APP).number
     fourth = machine("fourth")
     assert len(fourth.store.history(APP)) == generations
@@ -131,8 +133,7 @@ def test_what_the_application_may_do_is_exactly_what_it_does(
 
 def run_through_an_outage(evolution: Evolution, proxy: FaultyProxy) -> str:
     """Begin a run, part of it without its region, and return it as soon as it waits for a person."""
-    store, queued = evolution.store, 0
-    assert isinstance(store, CloudDNAStore)
+    store, queued = store_of(evolution), 0
     for item in evolution.stream(4, seed=SEED):
         if getattr(item, "step", "") == "trial" and not queued:
             proxy.down("s3")
@@ -143,6 +144,11 @@ def run_through_an_outage(evolution: Evolution, proxy: FaultyProxy) -> str:
     assert isinstance(item, EvolutionResult)
     assert item.status == "waiting"
     return item.run_id
+
+
+def store_of(evolution: Evolution) -> CloudDNAStore:
+    assert isinstance(evolution.store, CloudDNAStore)
+    return evolution.store
 
 
 def answer_and_resume(evolution: Evolution, run_id: str) -> None:

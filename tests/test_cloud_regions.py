@@ -12,6 +12,7 @@ import pytest
 
 from bedrock_evolution.clock import SystemClock
 from bedrock_evolution.dna.aws.record import Record
+from bedrock_evolution.dna.aws.regions import CONTROL
 from bedrock_evolution.dna.events import EventDraft
 from bedrock_evolution.errors import StoreUnavailable, WriterFenced
 from bedrock_evolution.governance.audit import verify
@@ -191,6 +192,22 @@ def test_the_old_writer_woken_later_is_refused(
     there_too = {event.key: event.hash for event in other.events("garden", after=0, upto=999)}
     assert all(there_too.get(event.key) == event.hash for event in home.events("garden", after=0, upto=999))
     assert verify(opened(there, tmp_path / "look.db"), "garden").intact
+
+
+def test_a_region_that_comes_back_is_told_by_the_writer_that_brings_it_up_to_date(
+    there: Cloud, servers: tuple[MotoServer, MotoServer], tmp_path: Path
+) -> None:
+    store = opened(there, tmp_path / "one.db", attempts=1, read_timeout_s=0.5, patience_s=5.0)
+    grown(store, 1)
+    servers[0].freeze()
+    there.regions(attempts=1).promote(OTHER)
+    store.append(note("without it"))
+    servers[0].thaw()
+    home = there.regions().tables[HOME]
+    assert home.get(there.place.prefix, CONTROL) is None
+    assert store.replication.catch_up()
+    assert home.get(there.place.prefix, CONTROL)["epoch"] == 2
+    assert record_in(there, HOME).head(APP) == record_in(there, OTHER).head(APP)
 
 
 def test_a_promotion_needs_a_region_that_can_be_reached(there: Cloud, servers: tuple[MotoServer, MotoServer]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bedrock_evolution import EvolutionResult, Settings
-from bedrock_evolution.errors import UnknownRun
+from bedrock_evolution.errors import StoreUnavailable, UnknownRun
 from bedrock_evolution.governance.audit import verify
 from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
 from bedrock_evolution.graph.replaying.alternatives import Alternative
@@ -73,15 +73,18 @@ def test_a_run_on_a_cloud_store_is_the_same_as_on_a_file(
 
 def said(there: Cloud, folder: Path, *command: str) -> dict[str, Any]:
     """Return what a command says on a machine."""
-    return json.loads(
-        subprocess.run(
-            [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", *command, "--json"],
-            env=os.environ
-            | there.environment()
-            | {"BEDROCK_EVOLUTION_STORE": there.url, "BEDROCK_EVOLUTION_WORK_DIR": str(folder)},
-            capture_output=True,
-            check=True,
-        ).stdout
+    return json.loads(ran(there, folder, *command).stdout)
+
+
+def ran(there: Cloud, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from bedrock_evolution.cli import main; main()", *command, "--json"],
+        env=os.environ
+        | there.environment()
+        | {"BEDROCK_EVOLUTION_STORE": there.url, "BEDROCK_EVOLUTION_WORK_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
 
@@ -127,6 +130,34 @@ def test_another_process_sends_what_a_lost_run_left_without_being_blamed_for_it(
     runs = said(there, tmp_path / "one", "status")["runs"]
     assert [run["status"] for run in runs if run["run_id"] == run_id] == ["done"]
     for each in (fresh, second):
+        each.close()
+
+
+def test_a_command_says_what_it_could_not_send(there: Cloud, proxy: FaultyProxy, tmp_path: Path) -> None:
+    evolution = cloud_garden(tmp_path, there.url)
+    assert evolution.genes
+    evolution.close()
+    proxy.down()
+    assert "not sent yet: 1 event waits" in ran(there, tmp_path, "feedback", "keep it short").stderr
+    assert said(there, tmp_path, "status")["queue"]["waiting"] == 1
+    proxy.up()
+    assert ran(there, tmp_path, "feedback", "and friendly").stderr == ""
+    assert said(there, tmp_path, "status")["queue"]["waiting"] == 0
+
+
+def test_what_is_signed_is_compared_with_the_whole_record(there: Cloud, tmp_path: Path) -> None:
+    """A machine that leaves the cloud alone for a while knows less of the record than others have signed."""
+    one, two = (cloud_garden(tmp_path / name, there.url) for name in ("one", "two"))
+    assert one.genes == two.genes
+    sync = one.store.sync
+    while sync._retrying._due_s < time.monotonic() + 20:
+        sync.failed(StoreUnavailable("away"))
+    two.feedback("keep it short", source="Ada")
+    two.store.flush()
+    report = one.audit()
+    assert report.intact
+    assert report.unsigned == 0
+    for each in (one, two):
         each.close()
 
 

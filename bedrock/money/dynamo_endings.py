@@ -172,6 +172,8 @@ class DynamoEndings:
                 before, known = known, self._known(hold)
                 if known is None:
                     self._record(before, said)
+                else:
+                    self._copies.add(call_key(hold.call_id), known.item, written_in=region)
             else:
                 self._copies.add(call_key(hold.call_id), {**known.item, **said}, written_in=region)
                 return True

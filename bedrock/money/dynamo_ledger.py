@@ -131,6 +131,7 @@ class DynamoLedger:
             # It is there already: an answer was lost, or another process was faster under the same key.
             known, key = self._calls.named(hold.call_id), call["key"]
             if known is not None:
+                self._copies.add(call_key(known.call_id), known.item, written_in=hold.region)
                 return known
             if key is None or (known := self._calls.keyed(key)) is None:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...clock import Clock
-from ...errors import StoreUnavailable, UsageError
+from ...errors import StoreError, UsageError
 from ..cloud import CloudDNAStore
 from ..events import EventDraft
 from .regions import CONTROL, Promotion, Regions
@@ -64,7 +64,7 @@ def _unreachable(regions: Regions, promoted: str) -> list[str]:
     for region, table in regions.tables.items():
         try:
             table.get(regions.place.prefix, CONTROL)
-        except StoreUnavailable:
+        except StoreError:
             if region == promoted:
                 raise
             lost.append(region)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...clock import Clock
-from ...errors import IntegrityError, StoreUnavailable, UsageError, WriterFenced
+from ...errors import IntegrityError, StoreError, UsageError, WriterFenced
 from .calls import Clients, ConditionFailed
 from .items import Part, check, update
 from .place import CloudPlace, Site
@@ -106,22 +106,29 @@ class Regions:
 
     def guard(self) -> Part:
         """Return the condition that every transaction demands: no later epoch has begun in the writer's region."""
-        condition = "attribute_not_exists(pk) OR #epoch = :epoch"
-        return check(self.place.prefix, self.clients.draws.choice(GUARDS), condition, epoch=self.epoch().number)
+        return self._guard(self.epoch())
 
-    def transact(self, parts: Sequence[Part]) -> None:
+    def transact(self, parts: Sequence[Part], *, begun: Epoch | None = None) -> None:
         """Do all parts or none, in the writer's region, in this epoch.
 
+        Args:
+            parts: What to do.
+            begun: The epoch in which the objects were put that the parts name: they are in its region.
+
         Raises:
-            ConditionFailed: The condition of a part did not hold; its reasons are in the order of the parts.
+            ConditionFailed: The condition of a part did not hold; its reasons are in the order of the parts. Or this is
+                another epoch than the one in which it was begun.
             WriterFenced: A later epoch has begun; nothing was written.
             StoreUnavailable: It is not known whether it was done.
             IntegrityError: What the region says of its epoch was altered; nothing was written.
         """
         self.check()
-        guard = self.guard()
+        epoch = self.epoch()
+        if begun not in (None, epoch):
+            raise ConditionFailed
+        guard = self._guard(epoch)
         try:
-            self.table().transact([*parts, guard])
+            self.tables[epoch.region].transact([*parts, guard])
         except ConditionFailed as failed:
             if failed.reasons and failed.reasons[-1] == "ConditionalCheckFailed":
                 raise self._refused(guard) from failed
@@ -140,9 +147,10 @@ class Regions:
             if not self.several or (asked and not self.resting(mine.region)):
                 return
             newest = self._newest(besides=mine.region)
-            self._asked_s = self._clock.monotonic_s()
             if newest.number > mine.number:
+                # Told to whoever asks next too: not everybody who is told follows.
                 raise self._fenced(newest)
+            self._asked_s = self._clock.monotonic_s()
 
     def follow(self) -> bool:
         """Adopt the newest epoch that any region tells of; whether there is one.
@@ -152,8 +160,10 @@ class Regions:
         with self._lock:
             mine, newest = self._epoch, self._newest()
             self._asked_s = self._clock.monotonic_s()
+            if mine is not None and newest.number <= mine.number:
+                return False  # where the writer's region cannot be reached, another one may not have heard of it
             self._epoch = newest
-            if mine is None or newest.number <= mine.number:
+            if mine is None:
                 return False
             log.warning("epoch=<%d> region=<%s> | the store is written to in another region now", *newest)
             self._fence(newest)
@@ -184,6 +194,20 @@ class Regions:
         others = [site.region for site in self.place.sites if site.region not in (*fenced, region)]
         return Promotion(epoch, tuple(fenced), tuple(others))
 
+    def _guard(self, epoch: Epoch) -> Part:
+        condition = "attribute_not_exists(pk) OR #epoch = :epoch"
+        return check(self.place.prefix, self.clients.draws.choice(GUARDS), condition, epoch=epoch.number)
+
+    def tell(self, region: str) -> None:
+        """Tell a region that was away of this epoch, if it has not heard of it.
+
+        Raises:
+            StoreUnavailable: It cannot be reached.
+        """
+        epoch = self.epoch()
+        if epoch.number > 1 and self._told(region).number < epoch.number:
+            self._set(region, epoch)
+
     def _fence(self, epoch: Epoch) -> list[str]:
         """Tell the other regions of an epoch; return those that were reached."""
         fenced = []
@@ -192,7 +216,7 @@ class Regions:
                 continue
             try:
                 self._set(region, epoch)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 log.warning("region=<%s> | cannot be told of the new epoch yet: %s", region, error.message)
             else:
                 fenced.append(region)
@@ -218,13 +242,14 @@ class Regions:
 
     def _newest(self, besides: str = "") -> Epoch:
         """Return the latest epoch of those regions that can be reached."""
-        found, last = [], StoreUnavailable("the store names no region.")
+        found: list[Epoch] = []
+        last = StoreError("the store names no region.")
         for region in self.tables:
             if besides and (region == besides or self.resting(region)):
                 continue
             try:
                 found.append(self._told(region))
-            except StoreUnavailable as error:
+            except StoreError as error:  # also of a region whose table is gone
                 last = error
                 self.rest(region)
         if not found and not besides:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 
 from ...clock import Clock
-from ...errors import StoreUnavailable
+from ...errors import IntegrityError, StoreError, StoreUnavailable
 from ..retrying import Retrying
 from .calls import ConditionFailed
 from .record import Record
@@ -16,6 +16,8 @@ from .stored import Batch, Head, Segment
 
 log = logging.getLogger(__name__)
 
+_BROKEN = (StoreError, IntegrityError)
+"""A replica that cannot be used, whatever is wrong with it, stops nobody: `store verify` names it."""
 Following = Callable[[str, Head], Batch | None]
 """Returns what is known to follow a position in an application's record."""
 Runs = Callable[[], Iterable[tuple[str, str]]]
@@ -76,7 +78,7 @@ class Replication:
             if region != writer and region not in self._behind:
                 try:
                     self._write(record, batch)
-                except (ConditionFailed, StoreUnavailable) as error:
+                except (ConditionFailed, *_BROKEN) as error:
                     log.warning("region=<%s> | the replica falls behind, and catches up later: %s", region, error)
                     self._behind.add(region)
                     self._retrying.failed()
@@ -86,7 +88,7 @@ class Replication:
         for region in self.behind:
             try:
                 self._catch_up(self._records[region])
-            except StoreUnavailable as error:
+            except _BROKEN as error:
                 log.warning("region=<%s> | the replica cannot be brought up to date now: %s", region, error.message)
             else:
                 self._behind.discard(region)
@@ -97,6 +99,8 @@ class Replication:
         return not self.behind
 
     def _catch_up(self, record: Record) -> None:
+        # Before it is written to: writers of earlier days must not take its silence for consent.
+        self._regions.tell(record.site.region)
         try:
             for app in self._apps():
                 while (batch := self._following(app, record.head(app))) is not None:

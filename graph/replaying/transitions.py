@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from ...dna.database import Database
+from ...errors import UsageError
 from ..checkpoints import SERIALIZER
 
 _ROUTE = "branch:to:"
@@ -82,14 +83,19 @@ def read_steps(
         checkpointer: Opens what they are in, if they are not in the file.
 
     Raises:
+        UsageError: The first ones have expired.
         StoreUnavailable: The checkpointer cannot reach them.
         IntegrityError: One that it keeps cannot be read.
     """
     rows = _in_file(database, run_id)
     if rows or checkpointer is None:
         return _steps(rows, _unpacked)
-    kept = checkpointer().list({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}})
-    return _steps(reversed(list(kept)), _values_and_source)
+    kept = list(checkpointer().list({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}}))[::-1]
+    if kept and kept[0].metadata["source"] != "input":
+        raise UsageError(
+            f"the first checkpoints of run {run_id} have expired.", hint="Only a whole run is replayed or forked."
+        )
+    return _steps(kept, _values_and_source)
 
 
 def _in_file(database: Database, run_id: str) -> Sequence[_Row]:

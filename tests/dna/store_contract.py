@@ -22,7 +22,7 @@ from bedrock_evolution.dna.genes import flag, integer, number
 from bedrock_evolution.dna.genome import SystemDNA
 from bedrock_evolution.dna.mutation import Mutation
 from bedrock_evolution.dna.store import DNAStore
-from bedrock_evolution.errors import EvolutionError, IntegrityError, StaleParent, UnknownRun
+from bedrock_evolution.errors import EvolutionError, IntegrityError, StaleParent, UnknownRun, UsageError
 
 APP = "router"
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -213,6 +213,29 @@ class StoreContract:
         after = store.commit(line[1].checksum, child(line[1], 2), draft("applied/2"))
         assert store.head(APP) == after
         assert [event.key for event in store.events(APP)][-1] == "applied/2"
+
+    # -- what allows a change
+
+    def test_what_another_one_stored_is_heard_before_a_change_is_made(self, place: Place, store: DNAStore) -> None:
+        line = grown(store, 1)
+        place.open().append(draft("stop"))
+
+        def allowed() -> None:
+            if store.event(APP, "stop"):
+                raise UsageError("it was stopped")
+
+        with pytest.raises(UsageError, match="it was stopped"):
+            store.commit(line[1].checksum, child(line[1], 2), draft("applied/2"), allowed=allowed)
+        assert place.open().head(APP) == line[1]
+        assert [event.key for event in place.open().events(APP)] == ["declared", "applied/1", "stop"]
+
+    def test_what_was_made_live_is_told_whether_or_not_it_would_be_allowed_by_now(self, store: DNAStore) -> None:
+        line = grown(store, 1)
+
+        def allowed() -> None:
+            raise UsageError("too late")
+
+        assert store.commit(line[0].checksum, child(line[0], 1), draft("applied/1"), allowed=allowed) == line[1]
 
     # -- concurrency
 

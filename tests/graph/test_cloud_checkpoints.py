@@ -528,6 +528,20 @@ def test_a_replay_tells_a_checkpoint_that_is_missing_or_altered(scene, tmp_path)
     app.close()
 
 
+def test_a_run_whose_first_checkpoints_have_expired_is_not_replayed(scene, tmp_path):
+    def opener():
+        return open_cloud_checkpointer(scene.url, scene.clients(), app._database)
+
+    app = on(garden(tmp_path), opener)
+    run_id = app.run(2, seed=5, progress=False).run_id
+    pk = f"CHECKPOINT_{run_id}"
+    first = min(item["SK"]["S"] for item in scene.items() if item["PK"]["S"] == pk)
+    scene.dynamodb.delete_item(TableName=scene.table, Key={"PK": {"S": pk}, "SK": {"S": first}})
+    with pytest.raises(UsageError, match=f"first checkpoints of run {run_id} have expired"):
+        replay(app._database, run_id, opener)
+    app.close()
+
+
 # -- the place
 
 

@@ -177,7 +177,8 @@ class CloudAnchor:
         """Make the next digest."""
         newest = self._trusted(app, entry) if entry else _Newest(None, GENESIS)
         segment = _segment(app, record, newest, min(upto, newest.last + _SEGMENT_EVENTS))
-        site = self._writers
+        epoch = self._regions.epoch()
+        site = self._digests[epoch.region]
         unsigned = Digest(
             app=app,
             number=newest.digest.number + 1 if newest.digest else 1,
@@ -195,7 +196,7 @@ class CloudAnchor:
         digest = unsigned.model_copy(update={"signature": self.signer.sign(unsigned.message()).hex()})
         made = Entry.of(digest, site.digest_name(digest))
         site.put(made.object, digest.content(), until)
-        self._regions.transact([site.part(app, made)])
+        self._regions.transact([site.part(app, made)], begun=epoch)
         self._sealed[app] = made.last
         others = [digests for digests in self._digests.values() if digests is not site]
         copy_to_replicas(app, site, others, self._regions.guard(), until)

@@ -129,7 +129,6 @@ def test_what_the_operator_may_do_is_exactly_what_setting_up_takes(server: MotoS
     _spoil(cloud_of(place, server))
     list(setup().apply())
     list(setup().fields())
-    Regions(clients, place, SystemClock()).promote(REGIONS[1])
     assert recorder.used == allowed(DOCS / "cloud-operator-policy.json")
 
 
