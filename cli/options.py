@@ -64,12 +64,16 @@ def tell_what_waits(store: SQLiteDNAStore) -> None:
 
     queue = store.queue()
     if queue is not None and queue.waiting:
-        events = "1 event waits" if queue.waiting == 1 else f"{queue.waiting} events wait"
         print(
-            f"not sent yet: {events} on this machine, as the store cannot be reached."
+            f"not sent yet: {counted(queue.waiting)} on this machine, as the store cannot be reached."
             "\n  -> They go with whatever is next stored from this `work_dir`, by a run for instance.",
             file=sys.stderr,
         )
+
+
+def counted(waiting: int) -> str:
+    """Return how many events wait."""
+    return "1 event waits" if waiting == 1 else f"{waiting} events wait"
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .options import App, AsJson, Store, chosen_app, open_store, print_json
+from .options import App, AsJson, Store, chosen_app, counted, open_store, print_json
 from .tables import number, print_table
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _waits(found: Mapping[str, Any] | None) -> Iterator[str]:
         return
     if found["waiting"] or found["failing_since"]:
         since = f", the oldest since {found['oldest']}" if found["oldest"] else ""
-        yield f"queue: {found['waiting']} events wait to be sent{since}"
+        yield f"queue: {counted(found['waiting'])} to be sent{since}"
     if found["failing_since"]:
         yield f"  the store cannot be used since {found['failing_since']}: {found['error']}"
     if found["refused"]:
