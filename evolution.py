@@ -30,7 +30,7 @@ from .dna.engine import MutationEngine
 from .dna.genes import BaseGene, GeneValue
 from .dna.genome import SystemDNA
 from .dna.sqlite import SQLiteDNAStore
-from .errors import StoreUnavailable, UsageError
+from .errors import StoreUnavailable, UsageError, WriterFenced
 from .fitness.cases import split_cases
 from .fitness.evaluator import EvaluateAll, EvaluateEach, Evaluator
 from .fitness.journal import Journal, RunRecord
@@ -441,8 +441,22 @@ class Evolution:
             self.settings.checkpoints,
             self._opened.clients,
             self._database,
-            before_put=self._store.ready,  # what a checkpoint refers to is sent before it
+            before_put=self._before_checkpoint,
         )
+
+    def _before_checkpoint(self, run_id: str) -> None:
+        """Send what a checkpoint refers to, and see that the run is still this machine's.
+
+        Raises:
+            StoreUnavailable: It cannot be sent for too long.
+            WriterFenced: The run goes on at another machine: its newest checkpoint is made there.
+        """
+        self._store.ready()
+        if not self._store.works_on(self.app, run_id):
+            raise WriterFenced(
+                f"run {run_id} goes on at another machine.",
+                hint="Let it go on there: `bedrock-evolution status` tells how it stands.",
+            )
 
     @cached_property
     def _opened(self) -> OpenStore:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from ..clock import Clock, IdSource
-from ..errors import StoreUnavailable, UsageError, WriterFenced
+from ..errors import IntegrityError, StoreError, StoreUnavailable, UsageError, WriterFenced
 from .aws.calls import ConditionFailed
 from .aws.record import Record
 from .aws.regions import CONTROL, Regions
@@ -186,7 +186,10 @@ class CloudDNAStore(SQLiteDNAStore):
     def one_moment(self) -> AbstractContextManager[None]:
         """See `SQLiteDNAStore.one_moment`."""
         for app in super().apps():
-            self.refresh(app)
+            try:
+                self.refresh(app)
+            except IntegrityError as error:
+                log.warning("app=<%s> | cannot be read, which others need not mind: %s", app, error.message)
         return super().one_moment()
 
     def apps(self) -> list[str]:
@@ -208,8 +211,8 @@ class CloudDNAStore(SQLiteDNAStore):
             try:
                 if record is not self._writer:
                     return record.apps()
-            except StoreUnavailable:
-                continue
+            except (StoreError, IntegrityError):
+                continue  # whatever is wrong with it, another one may do
         return []
 
     def refresh(self, app: str) -> None:
@@ -232,14 +235,16 @@ class CloudDNAStore(SQLiteDNAStore):
             self.sync.failed(error)
 
     def bring_up_to_date(self, app: str) -> None:
-        """See `SQLiteDNAStore.bring_up_to_date`; unlike `refresh` it asks the cloud in any case.
+        """See `SQLiteDNAStore.bring_up_to_date`; unlike `refresh` it asks the cloud also after a failure.
 
         Raises:
             StoreUnavailable: The writer's region cannot be reached.
             IntegrityError: What is stored was altered, and no copy is sound.
         """
+        if self._database.inside:
+            return
         self._heed_promotion()
-        if self._asked(lambda record: self._pulling.pull(app, record)):
+        if self._pulling.pull(app, self._writer):
             self._push_all()
 
     def _asked(self, what: Callable[[Record], Result]) -> Result:
@@ -280,7 +285,7 @@ class CloudDNAStore(SQLiteDNAStore):
                 if record is not self._writer and record.head(app).number >= self._copy.position(app).number:
                     self._pulling.pull(app, record, back=False)
                     return True
-            except StoreUnavailable:
+            except (StoreError, IntegrityError):
                 continue
         return False
 
@@ -366,6 +371,7 @@ class CloudDNAStore(SQLiteDNAStore):
         for _ in range(_ROUNDS):
             # What is queued comes first.
             self._push(dna.app)
+            self._copy.drop_strays(connection, dna.app)
             known = connection.execute(
                 "SELECT checksum, document FROM dna WHERE app = ? AND mutation = ? AND parent IS ?",
                 [dna.app, dna.mutation, expected],
@@ -375,7 +381,7 @@ class CloudDNAStore(SQLiteDNAStore):
             if known and dna.mutation is not None and (live == known[0] or super().event(dna.app, event.key)):
                 self._record(connection, event)
                 return read_dna(*known)
-            if live == expected and self._copy.position(dna.app).checksum == (live or ""):
+            if live == expected:
                 # Each time: what was just taken over may be why it is not.
                 allowed()
                 batch = self._change(dna, event)
@@ -434,15 +440,21 @@ class CloudDNAStore(SQLiteDNAStore):
     # -- sending
 
     def _push_all(self) -> None:
+        if self.sync.failing and not self._waiting():
+            # Nothing is sent, so it takes a look to know whether it is over.
+            self._heeding(lambda: self.regions.table().get(self.regions.place.prefix, CONTROL))
         with self._database.alone():
-            waiting = {app for (app,) in self._database.rows("SELECT DISTINCT app FROM outbox")}
-            waiting.update(self._shipping.apps())
-            if not waiting and self.sync.failing:
-                # Nothing is sent, so it takes a look to know whether it is over.
-                self._heeding(lambda: self.regions.table().get(self.regions.place.prefix, CONTROL))
-            for app in sorted(waiting):
-                self._heeding(lambda app=app: self._push(app))  # type: ignore[misc]
-                self._seal(app, least=SEAL_AFTER)
+            # Again, as long as something waits: where a promotion was followed, more does.
+            for _ in range(_ROUNDS):
+                if not (waiting := self._waiting()):
+                    return
+                for app in sorted(waiting):
+                    self._heeding(lambda app=app: self._push(app))  # type: ignore[misc]
+                    self._seal(app, least=SEAL_AFTER)
+
+    def _waiting(self) -> set[str]:
+        """Return the applications of which something waits."""
+        return {app for (app,) in self._database.rows("SELECT DISTINCT app FROM outbox")} | {*self._shipping.apps()}
 
     def _push(self, app: str) -> None:
         losses = 0
@@ -492,10 +504,12 @@ class CloudDNAStore(SQLiteDNAStore):
 
     def _heeding(self, work: Callable[[], Result]) -> Result:
         """Do something, and again where another region is written to by now."""
+        begun = self.regions.known
         try:
             return work()
         except (WriterFenced, StoreUnavailable):
-            if not self.regions.several or not self.regions.follow():
+            # Another thread may have followed already.
+            if not self.regions.several or not (self.regions.follow() or begun not in (None, self.regions.known)):
                 raise
         for app in super().apps():
             self._pulling.pull(app, self._writer)

@@ -270,7 +270,7 @@ class Database:
             try:
                 yield
             finally:
-                if outer:
+                if outer and self._connection.in_transaction:
                     self._connection.execute("COMMIT")
 
     @contextmanager

@@ -11,6 +11,9 @@ from .aws.stored import Head, Snapshot, StoredEvent
 from .working_copy import WorkingCopy
 
 _PAGE = 200
+_PAUSES_S = (0.05, 0.5)
+"""DynamoDB may show a transaction by half for a moment
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)."""
 _ROUNDS = 50
 """So often the record is read again when others write to it meanwhile."""
 
@@ -46,7 +49,7 @@ class Pulling:
             StoreUnavailable: The region cannot be read, or lacks something, and may not be gone back for.
             IntegrityError: Something was altered, and no copy is sound.
         """
-        went_back = False
+        went_back, pauses = False, iter(_PAUSES_S)
         for _ in range(_ROUNDS):
             # In this order: read before it, the head would be behind what another thread took over.
             since = self._copy.position(app)
@@ -56,8 +59,14 @@ class Pulling:
                     raise StoreUnavailable(f"the record of {app!r} in {record.site.region} is behind, or another one.")
                 self._copy.go_back(app, since, self._fork(app, record, since, head))
                 went_back = True
-            elif head == since or self._taken(app, record, since, head):
-                return went_back
+                continue
+            try:
+                if head == since or self._taken(app, record, since, head):
+                    return went_back
+            except _Incomplete:
+                if (pause_s := next(pauses, None)) is None:
+                    raise
+                record.table.clients.clock.sleep(pause_s)
         raise StoreUnavailable(f"the record of {app!r} changes faster than it can be read.", hint="Try again.")
 
     def _taken(self, app: str, record: Record, since: Head, head: Head) -> bool:
@@ -114,5 +123,9 @@ class Pulling:
         return self._copy.as_of(app, low)
 
 
-def _altered(what: str) -> IntegrityError:
-    return IntegrityError(f"{what}: it was altered.", hint="`bedrock-evolution store verify` tells more.")
+class _Incomplete(IntegrityError):
+    """A record names what is not there."""
+
+
+def _altered(what: str) -> _Incomplete:
+    return _Incomplete(f"{what}: it was altered.", hint="`bedrock-evolution store verify` tells more.")

@@ -76,13 +76,12 @@ class Shipping:
         rows = self._database.rows("SELECT DISTINCT app FROM runs WHERE run_id IN (SELECT run_id FROM changes)")
         return [app for (app,) in rows]
 
-    def runs(self) -> list[tuple[str, str]]:
-        """Return the applications and runs of which something was sent or taken over."""
+    def runs(self, app: str) -> list[str]:
+        """Return the runs of an application of which something was sent or taken over."""
         if self._database.row("SELECT 1 FROM shipped LIMIT 1") is None:
             return []
-        return [
-            (app, run) for app, run in self._database.rows("SELECT app, run_id FROM runs JOIN shipped USING (run_id)")
-        ]
+        rows = self._database.rows("SELECT run_id FROM runs JOIN shipped USING (run_id) WHERE app = ?", [app])
+        return [run_id for (run_id,) in rows]
 
     def last(self, run_id: str) -> int:
         """Return the number of a run's last segment that this machine sent or took over."""

@@ -142,36 +142,31 @@ class WorkingCopy:
     def set_aside(self, app: str, run_id: str) -> None:
         """Take a run that another machine has taken over out of the queue."""
         with self._database.transaction("store.pull") as connection:
+            said_here = "SELECT key FROM outbox WHERE app = ? AND run_id = ?"
+            keys = [key for (key,) in connection.execute(said_here, [app, run_id]) if key.startswith(f"{run_id}/")]
             own = self._lifted(connection, app)
-            for key in list(own):
-                if key.startswith(f"{run_id}/"):
-                    why = f"run {run_id} was taken over by another machine"
-                    self._sync.refuse(connection, app, key, own.pop(key), why)
+            for key in keys:
+                why = f"run {run_id} was taken over by another machine"
+                self._sync.refuse(connection, app, key, own.pop(key), why)
             self._shipping.forget(connection, run_id)
-            position = self.position(app)
-            made = {json.loads(document)["data"].get("dna") for document in own.values()}
-            newer = "SELECT checksum FROM dna WHERE app = ? AND generation > ?"
-            for (checksum,) in connection.execute(newer, [app, position.generation]).fetchall():
-                if checksum not in made:
-                    connection.execute("DELETE FROM dna WHERE app = ? AND checksum = ?", [app, checksum])
-            self._chain_anew(connection, app, position, own.values())
+            self._chain_anew(connection, app, self.position(app), own.values())
 
     # -- sending
 
     def queued(self, app: str, machine: str) -> tuple[Batch, Sequence[Packed]] | None:
         """Return what is to be sent next, if anything is."""
-        rows = self._database.rows(
-            "SELECT events.seq, kind, events.key, hash, document, run_id FROM outbox JOIN events USING (app, key)"
-            " WHERE app = ? ORDER BY events.seq LIMIT ?",
-            [app, _EVENTS_AT_ONCE],
-        )
-        packed = self._shipping.pack(app)
-        if not rows and not packed:
-            return None
-        batch = self._batch(app, self.position(app), [row for *row, _ in rows])
-        worked_on = {run_id for *_, run_id in rows}
-        said_by = {run for event in batch.events if (run := worker_of(event))}
-        runs = {segment.run_id for segment in packed} | (said_by & worked_on)
+        with self._database.snapshot():
+            rows = self._database.rows(
+                "SELECT events.seq, kind, events.key, hash, document, run_id FROM outbox JOIN events USING (app, key)"
+                " WHERE app = ? ORDER BY events.seq LIMIT ?",
+                [app, _EVENTS_AT_ONCE],
+            )
+            packed = self._shipping.pack(app)
+            if not rows and not packed:
+                return None
+            batch = self._batch(app, self.position(app), [row for *row, _ in rows])
+        said_here = [event for event, (*_, run_id) in zip(batch.events, rows, strict=False) if run_id is not None]
+        runs = {segment.run_id for segment in packed} | {run for event in said_here if (run := worker_of(event))}
         segments = tuple(Segment(each.run_id, each.number, each.content) for each in packed)
         return batch._replace(segments=segments, runs=tuple(sorted(runs)), machine=machine), packed
 
@@ -181,18 +176,19 @@ class WorkingCopy:
         Raises:
             StoreUnavailable: The position is none of this record.
         """
-        position = self.position(app)
-        if 0 < before.number <= position.number and self.hash_of(app, before.number) != before.hash:
-            raise StoreUnavailable(
-                f"the record of {app!r} there parts from this one before event {before.number}.",
-                hint="`bedrock-evolution store verify` tells more.",
+        with self._database.snapshot():
+            position = self.position(app)
+            if 0 < before.number <= position.number and self.hash_of(app, before.number) != before.hash:
+                raise StoreUnavailable(
+                    f"the record of {app!r} there parts from this one before event {before.number}.",
+                    hint="`bedrock-evolution store verify` tells more.",
+                )
+            rows = self._database.rows(
+                "SELECT seq, kind, key, hash, document FROM events WHERE app = ? AND seq > ? AND seq <= ?"
+                " ORDER BY seq LIMIT ?",
+                [app, before.number, position.number, _EVENTS_AT_ONCE],
             )
-        rows = self._database.rows(
-            "SELECT seq, kind, key, hash, document FROM events WHERE app = ? AND seq > ? AND seq <= ?"
-            " ORDER BY seq LIMIT ?",
-            [app, before.number, position.number, _EVENTS_AT_ONCE],
-        )
-        return self._batch(app, before, rows) if rows else None
+            return self._batch(app, before, rows) if rows else None
 
     def _batch(self, app: str, before: Head, rows: Sequence[Sequence[Any]]) -> Batch:
         """Return rows as a batch: no more than a transaction holds, and ending with the first that makes DNA."""
@@ -232,6 +228,10 @@ class WorkingCopy:
                     self._shipping.sent(connection, segment)
 
     # -- inside a transaction
+
+    def drop_strays(self, connection: sqlite3.Connection, app: str) -> None:
+        """Remove the DNA that no event made: where nothing is queued, all of it is as old as the position."""
+        connection.execute("DELETE FROM dna WHERE app = ? AND generation > ?", [app, self.position(app).generation])
 
     def add(self, connection: sqlite3.Connection, batch: Batch) -> None:
         """Store a batch that the cloud has."""

@@ -82,7 +82,7 @@ def _unusable(url: str, why: str) -> InvalidSetting:
 
 
 def open_cloud_checkpointer(
-    url: str, clients: Clients, database: Database, before_put: Callable[[], object] = lambda: None
+    url: str, clients: Clients, database: Database, before_put: Callable[[str], object] = lambda _: None
 ) -> EvolutionDynamoDBSaver:
     """Open the checkpointer of a table; nothing is sent to AWS yet.
 
@@ -90,8 +90,9 @@ def open_cloud_checkpointer(
         url: The setting `checkpoints`.
         clients: Make the calls, retry them, and read the time.
         database: The work file, which tells whoever watches.
-        before_put: Sends what the next checkpoint refers to, where records are sent on: a checkpoint that is found at
-            another machine before them would be gone on from without them.
+        before_put: Given a run, sends what its next checkpoint refers to, where records are sent on: a checkpoint that
+            is found at another machine before them would be gone on from without them. Raises where the run is another
+            machine's by now.
 
     Raises:
         InvalidSetting: The setting cannot be used, or the extra it needs is not installed.

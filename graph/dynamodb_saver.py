@@ -94,11 +94,12 @@ class EvolutionDynamoDBSaver(DynamoDBSaver):  # type: ignore[misc]
         place: The table and the bucket.
         clients: Make the calls; shared, so that nothing is to be closed here.
         database: The work file, which tells whoever watches.
-        before_put: Sends what the next checkpoint, or the next writes, refer to; raises where that cannot be sent.
+        before_put: Given a run, sends what its next checkpoint, or its next writes, refer to; raises where that cannot
+            be sent, or where the run is another machine's by now.
     """
 
     def __init__(
-        self, place: CheckpointPlace, clients: Clients, database: Database, before_put: Callable[[], object]
+        self, place: CheckpointPlace, clients: Clients, database: Database, before_put: Callable[[str], object]
     ) -> None:
         # Without its `ttl_seconds`, with which the package would rewrite the bucket's lifecycle at each start.
         super().__init__(place.table, session=_Session(clients, place.region), region_name=place.region)
@@ -155,7 +156,7 @@ class EvolutionDynamoDBSaver(DynamoDBSaver):  # type: ignore[misc]
         within = config["configurable"]
         thread_id, namespace, parent = within["thread_id"], within.get("checkpoint_ns", ""), get_checkpoint_id(config)
         about = get_checkpoint_metadata(config, metadata)
-        self._before_put()
+        self._before_put(thread_id)
         self._database.reached("checkpoint.put", "before")
         stored = self.repo.put_checkpoint(thread_id, namespace, checkpoint, about, parent)
         if parent:
@@ -167,7 +168,7 @@ class EvolutionDynamoDBSaver(DynamoDBSaver):  # type: ignore[misc]
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a step wrote, before the checkpoint that takes it up."""
-        self._before_put()
+        self._before_put(config["configurable"]["thread_id"])
         self._database.reached("checkpoint.writes", "before")
         super().put_writes(config, writes, task_id, task_path)
         self._database.reached("checkpoint.writes", "after")

@@ -127,6 +127,8 @@ class CloudWatch:
         except StoreUnavailable:
             raise
         except StoreError as refused:
+            if all(each.point.metric.name == DROPPED.name for each in batch):
+                raise  # what tells of a loss would be lost, and told, for ever
             # Sent again it would be refused again, and hold up all that comes after it.
             log.error("app=<%s> dropped=<%d> | %s", self.app, len(batch), refused.message)  # noqa: TRY400  # it says all
             self._queue.remove(batch, lost=batch)

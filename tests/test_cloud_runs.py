@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bedrock_evolution import EvolutionResult, Settings
-from bedrock_evolution.errors import StoreUnavailable, UnknownRun
+from bedrock_evolution.errors import StoreUnavailable, UnknownRun, WriterFenced
 from bedrock_evolution.governance.audit import verify
 from bedrock_evolution.graph.cloud_checkpoints import prepare_checkpoints
 from bedrock_evolution.graph.replaying.alternatives import Alternative
@@ -254,6 +254,26 @@ def test_no_checkpoint_is_ahead_of_the_records_that_could_not_be_sent(
     proxy.up()
     found = ended(started(there, tmp_path / "second", run_id))
     assert found == {"status": "done", "dna": on_a_file["result"].dna_checksum, "waiting": 0}
+
+
+def test_a_machine_whose_run_was_taken_over_stores_no_checkpoint_of_it(
+    there: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint would be the newest, and whoever resumes the run would go on from it."""
+    monkeypatch.setenv("BEDROCK_EVOLUTION_CHECKPOINTS", checkpoints(there))
+    old, new = (cloud_garden(tmp_path / name, there.url) for name in ("old", "new"))
+    stream = old.stream(GENERATIONS, seed=SEED)
+    run_id = next(item.run_id for item in stream if item.step == "trial")
+    old._before_checkpoint(run_id)
+    result = new.resume(run_id, progress=False)
+    with pytest.raises(WriterFenced, match="goes on at another machine"):
+        old._before_checkpoint(run_id)
+    with pytest.raises(WriterFenced):
+        stream.close()
+    assert new.replay(run_id).identical
+    assert new.dna.checksum == result.dna_checksum
+    for each in (old, new):
+        each.close()
 
 
 def test_a_machine_whose_run_was_taken_over_is_refused(there: Cloud, tmp_path: Path) -> None:

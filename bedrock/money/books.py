@@ -114,7 +114,10 @@ def _compared(source: Books, target: Books, last: str, new: int) -> CopiedBooks:
         if mine["call_id"] > last:
             break
         if theirs is None:
-            raise IntegrityError(f"the call {mine['call_id']} was copied, and the target does not have it.")
+            raise UsageError(
+                f"the call {mine['call_id']} is not in the target: the books were worked on while they were copied.",
+                hint="Stop the application, and copy again: it goes on.",
+            )
         calls += 1
         micro_usd += mine["cost_micro_usd"] + mine["held_micro_usd"]
     return CopiedBooks(calls, micro_usd, new)

@@ -98,8 +98,13 @@ class DynamoAccounts:
         self._raised: set[_Raised] = set()
         self._numbers = count()
 
-    def book(self, parts: Sequence[Part], entry: Entry) -> None:
+    def book(self, parts: Sequence[Part], entry: Entry, *, region: str = "") -> None:
         """Change balances together with other items, or nothing at all, and raise the alarms that follow.
+
+        Args:
+            parts: The other items.
+            entry: The change.
+            region: Only while this one is written to: what this process owes the next one is not counted there yet.
 
         Raises:
             ConditionFailed: A condition of the other items did not hold.
@@ -108,6 +113,8 @@ class DynamoAccounts:
         """
         alarms = list(entry.alarms)
         for _ in range(_ROUNDS):
+            if region not in ("", self._partition.region):
+                raise StoreUnavailable(f"the accounts of {self._partition.name} are in another region by now.")
             changes = self._changes(entry, alarms)
             try:
                 if changes is not None:
@@ -128,7 +135,7 @@ class DynamoAccounts:
         sounding, parts = {_name(alarm) for alarm in alarms}, []
         for account in entry.accounts:
             bounds = self._bounds(account, entry, sounding)
-            if bounds.high is not None and bounds.high < 0:
+            if bounds.high is not None and bounds.high < (bounds.low or 0):
                 return None
             if part := self._change(account, entry, bounds):
                 parts.append(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +12,9 @@ from ...clock import Clock
 from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import AT_ONCE, transact
 from ...dna.aws.items import Item, Part, put, put_new
-from ...dna.aws.regions import Regions
+from ...dna.aws.regions import Epoch, Regions
 from ...dna.aws.sums import altered, summed
-from ...errors import StoreUnavailable
+from ...errors import IntegrityError, StoreUnavailable
 from ...settings import Budget
 from .books import side_by_side
 from .caps import Account, accounts_of
@@ -57,7 +57,7 @@ class MoneyCopies:
 
     def bring(self, region: str, changed: Mapping[str, Item]) -> None:
         """See `Copied.bring`: one transaction, unless another process was faster."""
-        new = {sk: item for sk, given in changed.items() if (item := self._whole(sk, given)) is not None}
+        new = self._read(changed, self._whole)
         # What this process did not bring itself is not there yet, as a rule.
         known: dict[str, Item | None] = {sk: self._open.pop((region, sk), None) for sk in new}
         for _ in range(_ROUNDS):
@@ -65,10 +65,32 @@ class MoneyCopies:
                 if parts := self._parts(new, known):
                     transact(self._regions, region, parts)
             except ConditionFailed:
-                known = {sk: self._get(region, sk) for sk in new}
+                known = self._read(new, lambda sk, _: self._get(region, sk), there=False)
+                new = {sk: new[sk] for sk in known}
             else:
                 return self._remember(region, new)
         raise StoreUnavailable(f"the calls of {self._pk} in {region} change faster than they can be read.")
+
+    def _read(
+        self, asked: Mapping[str, Item], how: Callable[[str, Item], Item | None], *, there: bool = True
+    ) -> dict[str, Any]:
+        """Read items; one that was altered is named and left out, so that it holds up no other.
+
+        Args:
+            asked: What is known of them.
+            how: Reads one.
+            there: Leave those out that are not there.
+        """
+        found: dict[str, Any] = {}
+        for sk, known in asked.items():
+            try:
+                item = how(sk, known)
+            except IntegrityError as error:
+                log.error("%s", error.message)  # noqa: TRY400  # it says all
+                continue
+            if item is not None or not there:
+                found[sk] = item
+        return found
 
     def _whole(self, sk: str, item: Item) -> Item | None:
         """Return an item with all its attributes: a call that was found among the open ones lacks some."""
@@ -109,8 +131,9 @@ class MoneyCopies:
 
         What only a region has that was the writer's before, and is back, was spent there: the writer's takes it over.
         """
-        writer = self._regions.epoch().region
-        mark = (self._get(region, MARK) or {}).get("upto", "")
+        epoch = self._regions.epoch()
+        writer = epoch.region
+        mark = self._marked(region, epoch)
         upto = iso(self._clock.now() - _SKEW)
         lacking: dict[str, dict[str, Item]] = {region: {}, writer: {}}
         for call_id, mine, theirs in side_by_side(self._calls(writer, mark), self._calls(region, mark)):
@@ -126,7 +149,12 @@ class MoneyCopies:
             lacking[region][alarm["sk"]] = alarm
             self._bring_all(lacking, at_least=AT_ONCE)
         self._bring_all(lacking, at_least=1)
-        transact(self._regions, region, [put(self._pk, MARK, summed(MARK, {"upto": upto}))])
+        transact(self._regions, region, [put(self._pk, MARK, summed(MARK, {"upto": upto, "epoch": epoch.number}))])
+
+    def _marked(self, region: str, epoch: Epoch) -> str:
+        """Return up to when a region was compared with the writer's: with another writer's that says nothing."""
+        found = self._read({MARK: {}}, lambda sk, _: self._get(region, sk)).get(MARK, {})
+        return str(found["upto"]) if found.get("epoch") == epoch.number else ""
 
     def _bring_all(self, lacking: Mapping[str, dict[str, Item]], *, at_least: int) -> None:
         for region, items in lacking.items():

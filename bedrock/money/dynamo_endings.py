@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import Copies
 from ...dna.aws.items import Item
-from ...errors import StoreUnavailable, UsageError, WriterFenced
+from ...errors import StoreError, StoreUnavailable, UsageError, WriterFenced
 from .caps import Account
 from .closing import CallRecord, Ending, iso, over_hold, presumed, unknown
 from .dynamo_accounts import DynamoAccounts, Entry
@@ -70,7 +70,7 @@ class DynamoEndings:
         """
         try:
             self._end(hold, ending)
-        except UNREACHABLE as error:
+        except StoreError as error:
             self.end_later(hold, ending)
             log.warning(
                 "call=<%s> status=<%s> | its end cannot be written now, its hold stays: %s",
@@ -100,7 +100,7 @@ class DynamoEndings:
                 hold, ending = self._late[0]
                 try:
                     self._end(hold, ending)
-                except UNREACHABLE:
+                except StoreError:
                     raise
                 except UsageError as error:
                     log.warning("call=<%s> | its end has no call: %s", hold.call_id, error.message)
@@ -138,7 +138,7 @@ class DynamoEndings:
             for hold in self._calls.open():
                 if hold.call.run_id == run_id:
                     self._end(hold, Ending("expired", error="given up"))
-        except UNREACHABLE as error:
+        except StoreError as error:
             log.warning("run=<%s> | what it still holds stays held until it expires: %s", run_id, error.message)
 
     def _expire(self, hold: DynamoHold) -> None:

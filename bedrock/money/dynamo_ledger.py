@@ -10,6 +10,7 @@ from ...clock import Clock, IdSource
 from ...dna.aws.calls import ConditionFailed
 from ...dna.aws.copies import Copies
 from ...dna.aws.regions import Regions
+from ...errors import StoreUnavailable
 from ...settings import Budget
 from ..models.prices import Tokens
 from .caps import Account, accounts_of, call_refusal, spend_exhausted, tightest
@@ -100,6 +101,7 @@ class DynamoLedger:
             StoreUnavailable: The table cannot be reached; the call must not be made.
         """
         check_amount(micro_usd)
+        writer = self._calls.region
         self._endings.catch_up()
         self._endings.expire()
         now = self._now()
@@ -115,26 +117,27 @@ class DynamoLedger:
         call |= {"expires_at": iso(now + self._ttl), "reserved_micro_usd": micro_usd, "held_micro_usd": micro_usd}
         hold = self._calls.hold(new_call(call))
         try:
-            return self._reserved(hold)
+            return self._reserved(hold, writer)
         except UNREACHABLE:
             # Nobody knows whether it is held now. The call is not made, so the hold is given back.
             self._endings.end_later(hold, Ending("void", error="never sent"))
             raise
 
-    def _reserved(self, hold: DynamoHold) -> Hold:
+    def _reserved(self, hold: DynamoHold, writer: str) -> Hold:
         call, held = hold.item, presumed("held", hold.micro_usd)
         at, agent = call["at"], call["agent"]
         entry = Entry(self._accounts_of(hold.call), held, at, watched=True, calls=1, agent=agent)
         try:
-            self._accounts.book(self._calls.opening(call), entry)
-        except ConditionFailed:
+            self._accounts.book(self._calls.opening(call), entry, region=writer)
+        except ConditionFailed as failed:
             # It is there already: an answer was lost, or another process was faster under the same key.
             known, key = self._calls.named(hold.call_id), call["key"]
             if known is not None:
                 self._copies.add(call_key(known.call_id), known.item, written_in=hold.region)
                 return known
             if key is None or (known := self._calls.keyed(key)) is None:
-                raise
+                # Another region was promoted before the answer came.
+                raise StoreUnavailable("it is not known whether the call is held.") from failed
             return _still_open(known, key, hold.micro_usd)
         self._copies.add(call_key(hold.call_id), call, written_in=hold.region)
         self._endings.watch(hold)

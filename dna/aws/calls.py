@@ -26,7 +26,7 @@ _PASSING = frozenset(
         "InternalError", "InternalFailure", "InternalServerError", "LimitExceededException",
         "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable",
         "SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
-        "TransactionConflictException", "TransactionInProgressException", "503", "500", "502", "504",
+        "TransactionConflictException", "TransactionInProgressException", "408", "429", "500", "502", "503", "504",
     }
 )  # fmt: skip
 """Errors of AWS that pass by themselves

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...clock import Clock
-from ...errors import IntegrityError, StoreError, UsageError, WriterFenced
+from ...errors import IntegrityError, StoreError, StoreUnavailable, UsageError, WriterFenced
 from .calls import Clients, ConditionFailed
 from .items import Part, check, update
 from .place import CloudPlace, Site
@@ -77,6 +77,11 @@ class Regions:
         """Return the sites, the writer's first."""
         region = self.epoch().region
         return sorted(self.place.sites, key=lambda site: site.region != region)
+
+    @property
+    def known(self) -> Epoch | None:
+        """The epoch that this process writes with, if it has asked for it."""
+        return self._epoch
 
     def epoch(self) -> Epoch:
         """Return the epoch that this process writes with; asked for once, where no region is unreachable.
@@ -249,8 +254,9 @@ class Regions:
                 continue
             try:
                 found.append(self._told(region))
-            except StoreError as error:  # also of a region whose table is gone
-                last = error
+            except StoreError as error:
+                # One whose table is gone does not hide that another one cannot be reached.
+                last = last if isinstance(last, StoreUnavailable) else error
                 self.rest(region)
         if not found and not besides:
             raise last

@@ -20,8 +20,8 @@ _BROKEN = (StoreError, IntegrityError)
 """A replica that cannot be used, whatever is wrong with it, stops nobody: `store verify` names it."""
 Following = Callable[[str, Head], Batch | None]
 """Returns what is known to follow a position in an application's record."""
-Runs = Callable[[], Iterable[tuple[str, str]]]
-"""Returns the runs that this machine works or worked on, each with its application."""
+Runs = Callable[[str], Iterable[str]]
+"""Returns the runs of an application that this machine works or worked on."""
 
 
 class Replication:
@@ -101,17 +101,23 @@ class Replication:
     def _catch_up(self, record: Record) -> None:
         # Before it is written to: writers of earlier days must not take its silence for consent.
         self._regions.tell(record.site.region)
-        try:
-            for app in self._apps():
+        broken: Exception | None = None
+        for app in self._apps():
+            try:
                 while (batch := self._following(app, record.head(app))) is not None:
                     self._write(record, batch)
-            for app, run_id in self._runs():
-                self._copy_segments(app, run_id, record)
-        except ConditionFailed as error:
-            raise StoreUnavailable(
-                f"the record in {record.site.region} is another one: it was written to by somebody else.",
-                hint="`bedrock-evolution store verify` tells more.",
-            ) from error
+                for run_id in self._runs(app):
+                    self._copy_segments(app, run_id, record)
+            except ConditionFailed as error:
+                broken = StoreUnavailable(
+                    f"the record of {app!r} in {record.site.region} is another one: somebody else wrote to it.",
+                    hint="`bedrock-evolution store verify` tells more.",
+                )
+                broken.__cause__ = error
+            except _BROKEN as error:
+                broken = error  # the others are not to blame
+        if broken is not None:
+            raise broken
 
     def _copy_segments(self, app: str, run_id: str, to: Record) -> None:
         writer = self._records[self._regions.epoch().region]

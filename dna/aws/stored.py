@@ -240,9 +240,14 @@ def owner_item(name: str) -> dict[str, str]:
     return {"owner": name, "again": name, "sum": sha256(name.encode()).hexdigest()[:_SUM_DIGITS]}
 
 
+def last_item(number: int) -> dict[str, int]:
+    """Return what says which segment of a run is the last: twice, to tell an altered number from a lost segment."""
+    return {"last": number, "last_copy": number}
+
+
 def owned(pk: str, owner: str, *, condition: str = "", last: int | None = None) -> Part:
     """Return the part that says which machine works on a run, and which segment is its last."""
-    said: dict[str, Any] = owner_item(owner) | ({} if last is None else {"last": last})
+    said: dict[str, Any] = owner_item(owner) | ({} if last is None else last_item(last))
     return update(pk, "owner", "SET " + ", ".join(f"#{name} = :{name}" for name in said), condition=condition, **said)
 
 

@@ -16,7 +16,7 @@ from ...dna.sqlite import SQLiteDNAStore
 from ...errors import IntegrityError, UsageError
 from ...fitness.journal import EvaluationKey, Journal, RunRecord, TrialRecord
 from ...fitness.score import Outcome
-from .transitions import Checkpointer, Leg, Transition, legs_of, read_steps
+from .transitions import Checkpointer, Leg, Transition, kept_elsewhere, legs_of, read_steps
 
 OUTSIDE = ("answered", "answer_refused", "expired", "voided", "resumed")
 """Events of a run that no step of it writes, but a person or the time."""
@@ -113,13 +113,16 @@ def read_recording(database: Database, run_id: str, checkpointer: Checkpointer |
         StoreUnavailable: The checkpoints cannot be reached.
     """
     store, journal = SQLiteDNAStore(database), Journal(database, SystemClock())
+    journal.run(run_id)
+    # Not within the moment: it may take a while, and what is elsewhere is no part of it.
+    kept = kept_elsewhere(database, run_id, checkpointer)
     with database.snapshot():
         run = journal.run(run_id)
         begun = store.event(run.app, f"{run_id}/begun")
         if begun is None:
             raise UsageError(f"it is not on record how run {run_id} began.", hint="It cannot be replayed.")
         dna = {row[2]: row for row in database.rows(ALL_DNA, [run.app])}
-        steps = list(read_steps(database, run_id, checkpointer))
+        steps = list(read_steps(database, run_id, kept))
         recording = RunRecording(
             run=run,
             earlier=tuple(database.rows(_EARLIER, [run.app, begun.seq])),

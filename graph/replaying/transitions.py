@@ -69,9 +69,32 @@ class Leg:
     begins: bool
 
 
-def read_steps(
-    database: Database, run_id: str, checkpointer: Checkpointer | None = None
-) -> Iterator[Transition | None]:
+def kept_elsewhere(database: Database, run_id: str, checkpointer: Checkpointer | None) -> list[CheckpointTuple]:
+    """Return the checkpoints of a run, oldest first, if they are not in the store's file.
+
+    Args:
+        database: The file.
+        run_id: The run.
+        checkpointer: Opens what they are in.
+
+    Raises:
+        UsageError: Not all of them are there.
+        StoreUnavailable: They cannot be reached.
+        IntegrityError: One cannot be read.
+    """
+    if checkpointer is None or _in_file(database, run_id):
+        return []
+    kept = list(checkpointer().list({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}}))[::-1]
+    parents = [each.parent_config and each.parent_config["configurable"]["checkpoint_id"] for each in kept]
+    if parents != [None, *(each.config["configurable"]["checkpoint_id"] for each in kept)][: len(kept)]:
+        raise UsageError(
+            f"not all checkpoints of run {run_id} are there: some have expired, or were lost.",
+            hint="Only a whole run is replayed or forked.",
+        )
+    return kept
+
+
+def read_steps(database: Database, run_id: str, kept: Sequence[CheckpointTuple] = ()) -> Iterator[Transition | None]:
     """Yield the steps of a run, oldest first, and None wherever it was begun.
 
     Those in the file are read as they are stored, without the writes of each step that a checkpointer would read too.
@@ -80,22 +103,9 @@ def read_steps(
     Args:
         database: The store that the checkpoints are in.
         run_id: The run.
-        checkpointer: Opens what they are in, if they are not in the file.
-
-    Raises:
-        UsageError: The first ones have expired.
-        StoreUnavailable: The checkpointer cannot reach them.
-        IntegrityError: One that it keeps cannot be read.
+        kept: Its checkpoints, if they are not in the file.
     """
-    rows = _in_file(database, run_id)
-    if rows or checkpointer is None:
-        return _steps(rows, _unpacked)
-    kept = list(checkpointer().list({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}}))[::-1]
-    if kept and kept[0].metadata["source"] != "input":
-        raise UsageError(
-            f"the first checkpoints of run {run_id} have expired.", hint="Only a whole run is replayed or forked."
-        )
-    return _steps(kept, _values_and_source)
+    return _steps(kept, _values_and_source) if kept else _steps(_in_file(database, run_id), _unpacked)
 
 
 def _in_file(database: Database, run_id: str) -> Sequence[_Row]:

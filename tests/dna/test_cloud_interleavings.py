@@ -15,9 +15,10 @@ from bedrock_evolution.dna.aws.calls import ConditionFailed
 from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.dna.events import EventDraft
+from bedrock_evolution.dna.sqlite import write_dna
 from bedrock_evolution.errors import StoreUnavailable, UsageError, WriterFenced
 from bedrock_evolution.fitness.journal import Journal
-from tests.dna.store_contract import APP, MOMENT, child, draft, grown, made
+from tests.dna.store_contract import APP, MOMENT, child, draft, first, grown, made
 from tests.support.cloud import REGIONS, Cloud, cloud, opened
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moto_server import moto_server
@@ -207,6 +208,37 @@ def test_a_replica_that_is_gone_stops_nobody(both: Cloud, machine: Machine) -> N
     assert fresh.queue().waiting == 0
 
 
+def test_an_outage_beside_a_replica_that_is_gone_is_an_outage(
+    both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]
+) -> None:
+    store = machine("one")
+    line = grown(store, 1)
+    both.client("dynamodb", OTHER).delete_table(TableName=both.site(OTHER).table)
+    proxies[HOME].down()
+    assert store.head(APP) == line[-1]
+    assert store.apps() == [APP]
+    for number in range(2):
+        store.append(note(f"note/{number}"))
+    assert store.queue().waiting == 2
+    proxies[HOME].up()
+    assert store.sync.drain()
+    assert keys_in(both, HOME)[-2:] == ["note/0", "note/1"]
+
+
+def test_dna_that_no_event_made_is_in_nobodys_way(machine: Machine) -> None:
+    store = machine("one")
+    line = grown(store, 1)
+    stray = child(line[-1], 7)
+    with store._database.transaction("tables") as connection:
+        connection.execute(
+            "INSERT INTO dna (app, generation, checksum, parent, mutation, document) VALUES (?, ?, ?, ?, ?, ?)",
+            [APP, stray.generation, stray.checksum, stray.parent, stray.mutation, write_dna(stray)],
+        )
+    change = child(line[-1], 2)
+    assert store.commit(line[-1].checksum, change, made("applied/2", change)) == change
+    assert machine("elsewhere").history(APP) == [change, *line[::-1]]
+
+
 # -- promotions
 
 
@@ -273,6 +305,60 @@ def test_nothing_is_chained_onto_a_record_that_is_another_one(
     assert two.replication.behind == {HOME}
     assert keys_in(both, HOME) == ["declared", "applied/1", "only at home"]
     assert keys_in(both, OTHER) == ["declared", "applied/1", "elsewhere", "and more"]
+
+
+def test_one_record_that_parts_holds_up_no_other(
+    both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]
+) -> None:
+    one, two = machine("one"), machine("two")
+    grown(one, 1)
+    two.refresh(APP)
+    proxies[OTHER].down()
+    one.append(note("only at home"))
+    alone(one)
+    proxies[OTHER].up()
+    proxies[HOME].down()
+    both.regions(attempts=1).promote(OTHER)
+    two.append(note("elsewhere"))
+    two.commit(None, first("zoo"), made("declared", first("zoo")))
+    proxies[HOME].up()
+    assert not two.replication.catch_up()
+    assert record_in(both, HOME).head("zoo") == record_in(both, OTHER).head("zoo")
+
+
+def test_what_only_a_reader_knows_is_sent_to_the_promoted_region(
+    both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]
+) -> None:
+    one, two = machine("one"), machine("two")
+    grown(one, 1)
+    proxies[OTHER].down()
+    one.append(note("only at home"))
+    two.refresh(APP)
+    alone(one)
+    proxies[OTHER].up()
+    proxies[HOME].down()
+    both.regions(attempts=1).promote(OTHER)
+    two.refresh(APP)
+    assert two.sync.drain()
+    assert two.queue().waiting == 0
+    assert keys_in(both, OTHER)[-1] == "only at home"
+
+
+def test_a_promotion_that_another_thread_has_followed_is_no_failure(
+    both: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = machine("one")
+    grown(store, 1)
+
+    def followed_meanwhile(*parts: Any, **more: Any) -> None:
+        monkeypatch.undo()
+        both.regions().promote(OTHER)
+        assert store.regions.follow()
+        raise WriterFenced("the epoch is over")
+
+    monkeypatch.setattr(store.regions, "transact", followed_meanwhile)
+    store.append(note("note"))
+    assert keys_in(both, OTHER)[-1] == "note"
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -14,8 +14,9 @@ import pytest
 
 from bedrock_evolution.clock import SystemClock
 from bedrock_evolution.dna.aws.promotion import promote
+from bedrock_evolution.dna.aws.record import Record
 from bedrock_evolution.dna.aws.regions import CONTROL, GUARDS
-from bedrock_evolution.dna.aws.stored import dna_sk, event_sk
+from bedrock_evolution.dna.aws.stored import dna_sk, event_sk, segment_sk
 from bedrock_evolution.dna.aws.verifying.verification import Verification, verify
 from bedrock_evolution.dna.cloud import CloudDNAStore
 from bedrock_evolution.errors import IntegrityError, UsageError
@@ -152,6 +153,24 @@ def test_a_lost_segment_of_a_run_is_named(there: Cloud) -> None:
     remove_object(there, segments[0])
     report = look(there, repair=True)
     assert f"segment 1 of run {RUN}" in report.findings[0].wrong
+
+
+@pytest.mark.slow
+def test_a_last_segment_that_is_lost_stays_a_finding(there: Cloud) -> None:
+    before = stored(there, HOME)
+    last = max(name for name in before.objects if f"/{RUN}/" in name)
+    number = int(last.rpartition("/")[2].partition("-")[0])
+    remove_object(there, last)
+    pk = f"{there.place.partition(APP)}/run/{RUN}"
+    key = {"pk": {"S": pk}, "sk": {"S": segment_sk(number)}}
+    there.client("dynamodb").delete_item(TableName=there.site().table, Key=key)
+    for repair in (True, False):
+        report = look(there, repair=repair)
+        assert [(segment_sk(number) in f.what, f.wrong) for f in report.findings] == [
+            (True, "is missing, and so is every copy")
+        ]
+    record = Record(there.regions().tables[HOME], there.place)
+    assert record.sent(APP, RUN) == number
 
 
 def test_a_region_that_cannot_be_reached_is_named_and_skipped(both: Cloud, other: MotoServer) -> None:
@@ -332,7 +351,11 @@ def test_what_was_never_stored_is_nothing(home: MotoServer) -> None:
 
 
 @pytest.mark.slow
-def test_a_store_that_is_written_to_meanwhile_is_intact(there: Cloud, tmp_path: Path) -> None:
+@pytest.mark.parametrize("regions", ["there", "both"])
+def test_a_store_that_is_written_to_meanwhile_is_intact(
+    regions: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    there: Cloud = request.getfixturevalue(regions)
     writing = threading.Event()
     writing.set()
 

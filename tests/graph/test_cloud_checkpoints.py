@@ -320,7 +320,8 @@ def test_commit_points_are_told_before_and_after(scene):
 def test_what_a_checkpoint_refers_to_is_sent_before_it(scene):
     seen = []
 
-    def send():
+    def send(run_id):
+        assert run_id == "run-1"
         seen.append(len(scene.items()))
         if len(seen) == 2:
             raise StoreUnavailable("the records cannot be sent")
@@ -521,7 +522,8 @@ def test_a_replay_tells_a_checkpoint_that_is_missing_or_altered(scene, tmp_path)
     chunks = [item["PK"]["S"] for item in scene.items() if item["SK"]["S"] == "CHUNK"]
     lost, altered = sorted(chunks)[len(chunks) // 2 :][:2]
     scene.dynamodb.delete_item(TableName=scene.table, Key={"PK": {"S": lost}, "SK": {"S": "CHUNK"}})
-    assert replay(app._database, run_id, opener).difference is not None
+    with pytest.raises(UsageError, match=f"not all checkpoints of run {run_id} are there"):
+        replay(app._database, run_id, opener)
     scene.alter(altered, "CHUNK", "payload", {"B": b"not zlib"})
     with pytest.raises(IntegrityError, match=f"a checkpoint of run {run_id} .* cannot be read"):
         replay(app._database, run_id, opener)
@@ -537,7 +539,7 @@ def test_a_run_whose_first_checkpoints_have_expired_is_not_replayed(scene, tmp_p
     pk = f"CHECKPOINT_{run_id}"
     first = min(item["SK"]["S"] for item in scene.items() if item["PK"]["S"] == pk)
     scene.dynamodb.delete_item(TableName=scene.table, Key={"PK": {"S": pk}, "SK": {"S": first}})
-    with pytest.raises(UsageError, match=f"first checkpoints of run {run_id} have expired"):
+    with pytest.raises(UsageError, match=f"not all checkpoints of run {run_id} are there"):
         replay(app._database, run_id, opener)
     app.close()
 

@@ -222,6 +222,18 @@ def test_a_batch_that_is_refused_for_good_holds_up_nothing_and_is_told(server: M
     assert watch.read("MetricsDropped", at=MOMENT, App=APP) == 500
 
 
+def test_a_count_of_what_was_refused_waits_where_that_is_refused_too(server: MotoServer, watch: Watch) -> None:
+    with FaultyProxy(server.url) as proxy:
+        outlet = Watch(proxy.url, watch.path, watch.namespace).outlet()
+        outlet.take(made(500))
+        proxy.fail("conflict", service="cloudwatch", times=None)
+        assert not outlet.ship(now=True)
+        assert len(proxy.calls) == 2
+    assert [point.value for point in waiting(watch.path)] == [500]
+    assert watch.outlet().ship(now=True)
+    assert watch.read("MetricsDropped", at=MOMENT, App=APP) == 500
+
+
 def test_missing_credentials_keep_the_points(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing_found() -> Any:
         raise KeyError("no credentials")

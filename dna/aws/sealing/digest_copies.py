@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import takewhile
 
 from ....errors import IntegrityError, StoreError
 from ..calls import ConditionFailed
@@ -36,17 +37,19 @@ def copy_to_replicas(
 
 
 def _lacking(app: str, writers: Digests, replica: Digests) -> Iterable[Entry]:
-    """Return the digests after the last one that a replica has.
+    """Return the digests after the last one that a replica has, as far as it has the events that they sign.
+
+    Were the region promoted, other events would take the numbers of those that it lacks.
 
     Raises:
         IntegrityError: The replica has another one of this number.
     """
     there = replica.newest(app)
-    if there is None:
-        return writers.entries(app)
-    if next(iter(writers.entries(app, after=there.number - 1)), None) != there:
+    if there is not None and next(iter(writers.entries(app, after=there.number - 1)), None) != there:
         raise IntegrityError(f"digest {there.number} is another one there than in {writers.region}")
-    return writers.entries(app, after=there.number)
+    events = replica.events(app)
+    following = writers.entries(app, after=there.number if there else 0)
+    return takewhile(lambda entry: entry.last <= events, following)
 
 
 def _copy(app: str, entry: Entry, writers: Digests, replica: Digests, until: datetime | None) -> None:

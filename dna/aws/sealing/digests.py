@@ -63,6 +63,11 @@ class Digests:
         found = self.table.query(self._partition(app), begins="digest#", newest_first=True, limit=1)
         return next((_entry(item) for item in found), None)
 
+    def events(self, app: str) -> int:
+        """Return how many events of an application the region has, as its head says."""
+        number = (self.table.get(self._place.partition(app), "head") or {}).get("number")
+        return number if isinstance(number, int) else 0
+
     def entries(self, app: str, *, after: int = 0) -> Iterator[Entry]:
         """Yield the digests of an application above a number in order, as their items say."""
         above = _sk(after) if after > 0 else ""

@@ -350,11 +350,20 @@ class Inspection:
             return  # they may be new
         for item in self._strays:
             place = self._rightful(item)
+            if place == item["sk"] and self._is_accepted(item):
+                continue  # it was seen before what comes before it
             right = self._table.get(self._pk, place) if place and place != item["sk"] else None
             double = right is not None and _said(right) == _said(item)
             mend = partial(self.record.rewrite, Part("Delete", Key(self._pk, item["sk"]))) if double else None
             wrong = f"belongs nowhere; the same is {place}" if double else "belongs nowhere"
             self._findings.add(self._site, self._item(item["sk"]), wrong, source=f"{place}: removed", mend=mend)
+
+    def _is_accepted(self, item: Item) -> bool:
+        """Whether an event or a generation was found to be part of the record meanwhile."""
+        number, generation = item.get("number"), item.get("generation")
+        if isinstance(number, int) and "hash" in item:
+            return self.hashes[number - 1 : number] == [item["hash"]]
+        return isinstance(generation, int) and self.checksums[generation : generation + 1] == [item.get("checksum")]
 
     def _rightful(self, item: Item) -> str:
         """Return the sort key that an item has to have, as far as it tells."""

@@ -12,11 +12,13 @@ from ..items import Item, Key, Part, put, update
 from ..mending import Mender
 from ..objects import names
 from ..record import Record
-from ..stored import Segment, StoredSegment, owned, owner_in, owner_item, segment_sk, stored_segment
+from ..stored import Segment, StoredSegment, last_item, owned, owner_in, owner_item, segment_sk, stored_segment
 from .findings import Findings, item_name, object_name
 
 _WINDOW = 32
 """So many segments are read at once."""
+_ON_THE_WAY_S = 0.5
+"""So long a replica may take to get what the writer's region has."""
 
 
 class RunInspection:
@@ -140,17 +142,21 @@ class RunInspection:
                 self._judge_missing_owner()
             return
         self.owner = owner_in(item)
-        last = item.get("last")
+        last, stored = item.get("last"), 0
         if isinstance(last, int) and last > self.count:
             for number in range(self.count + 1, min(last, self.count + 100) + 1):
-                there = self.record.table.get(self._pk, segment_sk(number)) is not None
-                if not there and not self._restored(number):
+                if not self._is_there(number) and not self._restored(number):
+                    if item.get("last_copy") == last:
+                        stored = last
+                        what = self._item(segment_sk(number))
+                        self._findings.add(self._site, what, "is missing, and so is every copy")
                     break
                 self.count = number
         if self.owner is None:
             self._findings.add(self._site, self._item("owner"), "was altered: owner")
             return
-        wanted: dict[str, Any] = owner_item(self.owner) | ({"last": self.count} if self.count else {})
+        stored = max(stored, self.count)
+        wanted: dict[str, Any] = owner_item(self.owner) | (last_item(stored) if stored else {})
         said = _said(item)
         differs = sorted(name for name in said.keys() | wanted.keys() if said.get(name) != wanted.get(name))
         if differs:
@@ -166,21 +172,32 @@ class RunInspection:
             wrong = f"was altered: {', '.join(differs)}"
             self._findings.add(self._site, self._item("owner"), wrong, source="its copies and the segments", mend=mend)
 
+    def _is_there(self, number: int) -> bool:
+        return self.record.table.get(self._pk, segment_sk(number)) is not None
+
     def _judge_missing_owner(self) -> None:
         """Bring back the owner, if its item lies under another sort key."""
         strays = [_said(item) for item in self._strays if owner_in(item)]
-        mend = partial(self.record.rewrite, put(self._pk, "owner", strays[0])) if strays else None
+        again = put(self._pk, "owner", strays[0], condition="attribute_not_exists(pk)") if strays else None
+        mend = partial(self.record.rewrite, again) if again else None
         self.owner = owner_in(strays[0]) if strays else None
         self._findings.add(self._site, self._item("owner"), "is missing", source="an item beside it", mend=mend)
 
     def follow(self, writer: RunInspection) -> None:
         """Compare this replica with the writer's region, and bring it what it lacks."""
-        for number in range(self.count + 1, writer.count + 1):
-            self._restored(number)
+        missing = [number for number in range(self.count + 1, writer.count + 1) if not self._is_there(number)]
+        if missing:
+            # They may be on their way.
+            self.record.table.clients.clock.sleep(_ON_THE_WAY_S)
+        for number in missing:
+            if not self._is_there(number):
+                self._restored(number)
         self.count = max(self.count, writer.count)
         if writer.owner and self.owner is None:
             wrong = "names no machine, and the writer's region names one"
-            mend = partial(self.record.rewrite, owned(self._pk, writer.owner, last=self.count or None))
+            unchanged = "attribute_not_exists(pk) OR attribute_not_exists(#owner)"
+            named = owned(self._pk, writer.owner, last=self.count or None, condition=unchanged)
+            mend = partial(self.record.rewrite, named)
             self._findings.add(self._site, self._item("owner"), wrong, source=writer.record.site.region, mend=mend)
 
     def _judge_strays(self) -> None:

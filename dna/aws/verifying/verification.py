@@ -223,8 +223,11 @@ class _Verifying:
             role = "writer" if region == writer else "replica"
             self._standings.append(Standing(app, region, role, events, generations))
             return
-        common = _common(found.hashes, writers.hashes)
-        behind = len(writers.hashes) - common
+        hashes = writers.hashes
+        if len(hashes) < events:  # stored since the writer's region was looked at, or there only
+            hashes = [*hashes, *(e.hash for e in records[writer].events(app, after=len(hashes), upto=events))]
+        common = _common(found.hashes, hashes)
+        behind = len(hashes) - common
         lacks = len(writers.checksums) - _common(found.checksums, writers.checksums)
         if common < events:
             self._standings.append(Standing(app, region, "replica", events, generations, behind, common + 1))

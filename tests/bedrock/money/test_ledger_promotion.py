@@ -29,15 +29,18 @@ import pytest
 from bedrock_evolution.bedrock.models.prices import Tokens
 from bedrock_evolution.bedrock.money.books import copy_books
 from bedrock_evolution.bedrock.money.dynamo_books import DynamoBooks
+from bedrock_evolution.bedrock.money.dynamo_calls import call_key
 from bedrock_evolution.bedrock.money.dynamo_copies import MoneyCopies
 from bedrock_evolution.bedrock.money.dynamo_ledger import DynamoLedger
 from bedrock_evolution.bedrock.money.ledger import Hold
+from bedrock_evolution.bedrock.money.partition import money_of
 from bedrock_evolution.bedrock.routing.dynamo_performance import DynamoPerformanceTracker
 from bedrock_evolution.bedrock.routing.task import TaskContext
 from bedrock_evolution.clock import CountedIds, FixedClock, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients
+from bedrock_evolution.dna.aws.items import update
 from bedrock_evolution.dna.aws.place import CloudPlace
-from bedrock_evolution.dna.aws.regions import Regions
+from bedrock_evolution.dna.aws.regions import Epoch, Regions
 from bedrock_evolution.errors import BudgetExhausted, StoreUnavailable
 from bedrock_evolution.settings import MICRO, Budget
 from tests.bedrock.money.places import FilePlace, TablePlace
@@ -304,6 +307,60 @@ class Watched(Clients):
     def call(self, service: Any, region: str, operation: str, **arguments: Any) -> dict[str, Any]:
         self.seen.append((threading.current_thread().name, region))
         return super().call(service, region, operation, **arguments)
+
+
+def test_a_reservation_under_way_is_not_made_in_a_region_that_was_promoted_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process owes that region is not counted there yet."""
+    one = world.machine()
+    endings = one.ledger._endings
+
+    def promoted() -> None:
+        monkeypatch.undo()
+        world.promote(OTHER, one)
+
+    monkeypatch.setattr(endings, "expire", promoted)
+    with pytest.raises(StoreUnavailable, match="in another region by now"):
+        one.reserve(1000)
+    one.settle(one.reserve(1000), 700)
+    assert one.ledger.day_spend().micro_usd == 700
+
+
+def test_an_end_that_is_refused_is_written_later(world: World) -> None:
+    one = world.machine()
+    hold = one.reserve(1000)
+    one.roads[HOME].fail("conflict", service="dynamodb", operation="TransactWriteItems", times=1)
+    one.settle(hold, 700)
+    assert one.ledger.day_spend().held_micro_usd == 0
+    assert one.ledger.day_spend().micro_usd == 700
+
+
+def test_an_altered_call_holds_up_no_other(world: World) -> None:
+    one = world.machine()
+    for _ in range(3):
+        one.settle(one.reserve(1000), 700)
+    assert one.idle()
+    there = world.books(OTHER)
+    [altered, *_] = there.calls()
+    table = one.regions.tables[OTHER]
+    table.write(
+        update(money_of(world.there.place, APP), call_key(altered["call_id"]), "SET #cost_micro_usd = :cost", cost=1)
+    )
+    one.lost()
+    two = world.machine()
+    two.settle(two.reserve(1000), 800)
+    assert two.copied()
+    assert len(list(there.calls())) == 4
+
+
+def test_a_comparison_with_another_writer_counts_for_nothing(world: World) -> None:
+    one = world.machine()
+    one.settle(one.reserve(1000), 700)
+    assert one.copied()
+    copies = MoneyCopies(one.regions, money_of(world.there.place, APP), world.clock)
+    assert copies._marked(OTHER, Epoch(1, HOME)) != ""
+    assert copies._marked(OTHER, Epoch(3, HOME)) == ""
 
 
 def test_with_a_single_region_nothing_is_copied(world: World) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bedrock_evolution.clock import Clock, SystemClock
 from bedrock_evolution.dna.aws.calls import Clients, Service
+from bedrock_evolution.dna.aws.items import put
 from bedrock_evolution.dna.aws.regions import Regions
 from bedrock_evolution.dna.aws.sealing.anchor import CloudAnchor
 from bedrock_evolution.dna.aws.sealing.digests import Digests
@@ -26,6 +27,12 @@ from tests.support.cloud import PREFIX, REGIONS, Cloud, session
 APP = "é 字/router"
 _NUMBERS = count(1)
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def holds(there: Cloud, number: int) -> None:
+    """Let all regions say that they have so many events."""
+    for table in there.regions().tables.values():
+        table.write(put(there.place.partition(APP), "head", {"number": number}))
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from tests.dna.aws.sealing import (
     digests,
     draft,
     grow,
+    holds,
     new_key,
     own_clients,
     record,
@@ -456,6 +457,7 @@ def test_the_other_region_gets_a_copy_and_goes_on_from_it(both: Cloud, tmp_path:
     key = new_key(both, MultiRegion=True)
     behind(both, "kms").replicate_key(KeyId=key, ReplicaRegion=THERE)
     store, signing = record(tmp_path / "work.db", 6), anchor(both, key)
+    holds(both, 6)
     for upto in (2, 4):
         signing.seal(APP, store, upto=upto)
     assert sealed(both, THERE) == sealed(both, HERE)
@@ -472,6 +474,7 @@ def test_the_other_region_gets_a_copy_and_goes_on_from_it(both: Cloud, tmp_path:
 
 def test_a_region_that_could_not_be_reached_gets_what_it_lacks_next_time(both: Cloud, key: str, tmp_path: Path) -> None:
     store, signing = record(tmp_path / "work.db", 6), anchor(both, key)
+    holds(both, 6)
     signing.seal(APP, store, upto=2)
     cut_off = anchor(both, key, calls=own_clients(both))
     cut_off._regions.epoch()
@@ -488,10 +491,24 @@ def test_a_region_that_could_not_be_reached_gets_what_it_lacks_next_time(both: C
     check(both, signing, THERE)
 
 
+def test_a_region_gets_no_digest_of_events_that_it_lacks(both: Cloud, key: str, tmp_path: Path) -> None:
+    """Were it promoted then, other events would take their numbers, and the record would count as damaged."""
+    store, signing = record(tmp_path / "work.db", 6), anchor(both, key)
+    for number, upto, copied in ((3, 2, [2]), (3, 4, [2]), (5, 6, [2, 4]), (6, 6, [2, 4])):
+        holds(both, number)
+        signing.seal(APP, store, upto=upto)
+        assert [digest.last for digest in sealed(both, THERE)] == copied
+    grow(store, 1)
+    holds(both, 7)
+    signing.seal(APP, store, upto=7)
+    assert sealed(both, THERE) == sealed(both, HERE)
+
+
 def test_a_region_with_another_digest_of_the_same_number_is_left_as_it_is(
     both: Cloud, key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, signing = record(tmp_path / "work.db", 4), anchor(both, key)
+    holds(both, 4)
     signing.seal(APP, store, upto=2)
     entry = digests(both, THERE).newest(APP)
     assert entry is not None
