@@ -65,7 +65,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     E3510 about a policy's form."""
     folder = tmp_path_factory.mktemp("templates")
     for name in POLICIES:
-        wrong = filled(name).replace("dynamodb:GetItem", "dynamodb:FetchItem").replace("StringEquals", "StringEquls")
+        wrong = filled(name).replace('"dynamodb:', '"dynamodb:No').replace("StringEquals", "StringEquls")
         for path, policy in ((folder / name, filled(name)), (folder / f"wrong-{name}", wrong)):
             properties = {"PolicyDocument": json.loads(policy)}
             template = {"Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}}}
