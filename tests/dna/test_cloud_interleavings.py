@@ -76,6 +76,20 @@ def alone(store: CloudDNAStore) -> CloudDNAStore:
     return store
 
 
+def after_a_loss(both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]) -> CloudDNAStore:
+    """Return a machine that knows nothing of an event which only the region has that was lost."""
+    one, two = machine("one"), machine("two")
+    grown(one, 1)
+    two.refresh(APP)
+    proxies[OTHER].down()
+    one.append(note("only at home"))
+    alone(one)
+    proxies[OTHER].up()
+    proxies[HOME].down()
+    both.regions(attempts=1).promote(OTHER)
+    return two
+
+
 # -- two processes on one file
 
 
@@ -289,15 +303,7 @@ def test_nobody_goes_back_to_an_epoch_that_is_over(both: Cloud, proxies: dict[st
 def test_nothing_is_chained_onto_a_record_that_is_another_one(
     both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]
 ) -> None:
-    one, two = machine("one"), machine("two")
-    grown(one, 1)
-    two.refresh(APP)
-    proxies[OTHER].down()
-    one.append(note("only at home"))
-    alone(one)
-    proxies[OTHER].up()
-    proxies[HOME].down()
-    both.regions(attempts=1).promote(OTHER)
+    two = after_a_loss(both, machine, proxies)
     two.append(note("elsewhere"))
     two.append(note("and more"))
     proxies[HOME].up()
@@ -310,15 +316,7 @@ def test_nothing_is_chained_onto_a_record_that_is_another_one(
 def test_one_record_that_parts_holds_up_no_other(
     both: Cloud, machine: Machine, proxies: dict[str, FaultyProxy]
 ) -> None:
-    one, two = machine("one"), machine("two")
-    grown(one, 1)
-    two.refresh(APP)
-    proxies[OTHER].down()
-    one.append(note("only at home"))
-    alone(one)
-    proxies[OTHER].up()
-    proxies[HOME].down()
-    both.regions(attempts=1).promote(OTHER)
+    two = after_a_loss(both, machine, proxies)
     two.append(note("elsewhere"))
     two.commit(None, first("zoo"), made("declared", first("zoo")))
     proxies[HOME].up()

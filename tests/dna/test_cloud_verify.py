@@ -192,6 +192,10 @@ def test_a_replica_is_told_how_far_it_is_behind_and_brought_up(both: Cloud, othe
             after = child(dna, 9)
             store.append(draft("trialled", "while-it-was-away"))
             store.commit(dna.checksum, after, draft("applied", "away", dna=after.checksum))
+        # What it was just trying must not succeed when the region is back.
+        at_work = store.replication._retrying._thread
+        assert at_work is not None
+        at_work[1].join()
     finally:
         other.thaw()
     report = look(both)
